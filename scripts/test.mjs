@@ -1,0 +1,44 @@
+// Builds, then runs the tests with node's own runner.
+//
+//   npm test                                     all
+//   npm test -- unit crash/log                   only files whose path under test/ begins so
+//   npm test -- unit --test-name-pattern=free    options go to node
+import { readdirSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { root, run, start } from './run.mjs'
+
+run('scripts/build.mjs')
+run('scripts/build-mmap-io.mjs')
+
+const given = process.argv.slice(2)
+const options = given.filter((arg) => arg.startsWith('-'))
+const folders = given
+  .filter((arg) => !arg.startsWith('-'))
+  .map((arg) => arg.replace(/^(?:dist\/)?test\//, ''))
+
+// Listed here, as Node 20 knows no patterns.
+const files = readdirSync(join(root, 'dist/test'), { recursive: true })
+  .map((file) => file.replaceAll('\\', '/'))
+  .filter((file) => file.endsWith('.test.js'))
+  .filter((file) => folders.length === 0 || folders.some((folder) => file.startsWith(folder)))
+  .sort()
+if (files.length === 0) {
+  console.error(`no test file under test/ begins with: ${folders.join(', ')}`)
+  process.exit(1)
+}
+
+const person = process.stdout.isTTY && !process.env.CI
+process.exitCode = start(
+  process.execPath,
+  [
+    '--test',
+    `--test-concurrency=${Math.min(availableParallelism(), 4)}`,
+    '--test-timeout=300000',
+    `--test-reporter=${person ? 'spec' : './scripts/test-reporter.mjs'}`,
+    '--test-reporter-destination=stdout',
+    ...options,
+    ...files.map((file) => `dist/test/${file}`),
+  ],
+  { stdio: 'inherit' },
+)

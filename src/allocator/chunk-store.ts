@@ -1,0 +1,297 @@
+/**
+ * Chunks on their way through life: space reserved, published, mapped, closed, freed.
+ *
+ *   reserve   space in memory only                      a crash cancels it
+ *   publish   the slot goes into a batch                one record makes it durable
+ *   map       views, when first asked for               one mapping for each open chunk
+ *   close     stores durable, views empty               mapping kept warm within `warmBytes`
+ *   free      the slot and a revocation into a batch    views emptied after the commit
+ */
+import { LRUCache } from 'lru-cache'
+import {
+  checkBoolean,
+  checkInteger,
+  checkOptions,
+  checkPowerOfTwo,
+  encodeText,
+} from '../base/arguments.js'
+import { argumentTypeError, PlinthError } from '../base/errors.js'
+import { GIB } from '../base/units.js'
+import { CHUNK_STATE, NAME_BYTES_MAX, TYPE_BYTES_MAX } from '../layout/chunk-slot.js'
+import { bytesToGranules, type Geometry, granuleToOffset } from '../layout/geometry.js'
+import type { Batch } from '../log/batch.js'
+import type { Log } from '../log/log.js'
+import type { Mapping } from '../media/media.js'
+import { Chunk, insideOf, mappingOf, notUsable } from './chunk.js'
+import type { ChunkTable, Text } from './chunk-table.js'
+
+/** One ArrayBuffer holds no more on Node 20, and offsets within a mapping are 32 bits in the commit call. */
+export const CHUNK_BYTES_MAX = 4 * GIB
+
+export interface AllocateOptions {
+  /** Bytes wanted, 1 to 4 GiB; rounded up to whole granules. */
+  readonly size: number
+  /** A name by which the chunk is found: 1 to 64 bytes of UTF-8, unique in the volume. @default none */
+  readonly name?: string | undefined
+  /** What is in it, for `chunks()` and reports: 1 to 16 bytes of UTF-8. @default none */
+  readonly type?: string | undefined
+  /** Alignment of the chunk's offset in bytes, a power of two. @default the granule */
+  readonly align?: number | undefined
+  /** Whether its bytes are zero at first; costs writing them. @default false: unspecified */
+  readonly zero?: boolean | undefined
+}
+const ALLOCATE_OPTIONS = ['size', 'name', 'type', 'align', 'zero'] as const
+
+/** Checked, encoded. */
+interface Wanted {
+  readonly size: number
+  readonly name: Text | undefined
+  readonly type: Text | undefined
+  readonly align: number
+  readonly zero: boolean
+}
+
+export interface ChunkStoreParts {
+  readonly geometry: Geometry
+  readonly table: ChunkTable
+  readonly log: Log
+  readonly warmBytes: number
+  readonly readOnly: boolean
+  /** Throws when the volume is closed, failed or read-only. */
+  readonly checkWritable: () => void
+  /** Called with each new mapping of a chunk, before anybody sees it. */
+  readonly onMap: ((mapping: Mapping) => void) | undefined
+}
+
+export class ChunkStore {
+  readonly table: ChunkTable
+  readonly log: Log
+  readonly checkWritable: () => void
+  readonly #geometry: Geometry
+  readonly #onMap: ((mapping: Mapping) => void) | undefined
+  readonly #open = new Map<number, Chunk>()
+  readonly #warm: LRUCache<number, Mapping> | undefined
+  readonly #warmBytes: number
+  readonly #readOnly: boolean
+
+  constructor(parts: ChunkStoreParts) {
+    this.table = parts.table
+    this.log = parts.log
+    this.checkWritable = parts.checkWritable
+    this.#geometry = parts.geometry
+    this.#onMap = parts.onMap
+    this.#warmBytes = parts.warmBytes
+    this.#readOnly = parts.readOnly
+    this.#warm =
+      parts.warmBytes === 0
+        ? undefined
+        : new LRUCache({
+            maxSize: parts.warmBytes,
+            sizeCalculation: (mapping) => mapping.length,
+            dispose: (mapping, _id, reason) => {
+              if (reason === 'evict') this.log.media.unmap(mapping)
+            },
+          })
+  }
+
+  get warmBytes(): number {
+    return this.#warm?.calculatedSize ?? 0
+  }
+
+  /** A handle that is open already, or a new one; undefined when no such chunk exists. */
+  find(nameOrId: string | number): Chunk | undefined {
+    if (typeof nameOrId !== 'string' && typeof nameOrId !== 'number') {
+      throw argumentTypeError('a chunk is found by its name (a string) or its id (a number)')
+    }
+    const slot =
+      typeof nameOrId === 'string' ? this.table.slotOfName(nameOrId) : this.table.slotOfId(nameOrId)
+    return slot === -1 ? undefined : this.handle(slot)
+  }
+
+  handle(slot: number): Chunk {
+    return this.#open.get(this.table.idOf(slot)) ?? this.#newHandle(slot, 'live')
+  }
+
+  #newHandle(slot: number, state: 'reserved' | 'live'): Chunk {
+    const { table } = this
+    const id = table.idOf(slot)
+    const chunk = new Chunk(
+      {
+        slot,
+        store: this,
+        state,
+        mapping: undefined,
+        exposed: false,
+        mutableView: undefined,
+      },
+      granuleToOffset(this.#geometry, table.startOf(slot)),
+      table.granulesOf(slot) * this.#geometry.granuleBytes,
+      id,
+    )
+    this.#open.set(id, chunk)
+    return chunk
+  }
+
+  /** The chunk is this volume's and may be used. */
+  check(chunk: Chunk): void {
+    if (!(chunk instanceof Chunk)) throw argumentTypeError('a chunk of this volume is wanted')
+    const { store, state } = insideOf(chunk)
+    if (store !== this) throw argumentTypeError('this chunk belongs to another volume')
+    if (state === 'closed' || state === 'gone' || state === 'freeing') {
+      throw notUsable(chunk.id, state)
+    }
+  }
+
+  /**
+   * Takes space for a chunk, in memory alone. With `zero` its bytes are durably zero when it returns.
+   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE
+   */
+  reserve(options: AllocateOptions): Chunk {
+    const { table } = this
+    const wanted = this.#parse(options)
+    const granules = bytesToGranules(this.#geometry, wanted.size)
+    const { granuleBytes, dataAt } = this.#geometry
+    const start = table.granules.find(
+      granules,
+      Math.max(1, wanted.align / granuleBytes),
+      dataAt / granuleBytes,
+    )
+    if (start === -1) throw this.#noSpace(granules, wanted.align)
+    const slot = table.claim(start, granules, wanted.name, wanted.type)
+    const chunk = this.#newHandle(slot, 'reserved')
+    if (wanted.zero) {
+      try {
+        this.log.zero(mappingOf(chunk), 0, chunk.size)
+      } catch (error) {
+        this.cancel(chunk)
+        throw error
+      }
+    }
+    return chunk
+  }
+
+  #noSpace(granules: number, align: number): PlinthError {
+    const { free, longest } = this.table.granules
+    const { granuleBytes } = this.#geometry
+    return new PlinthError(
+      'ERR_NO_SPACE',
+      `no free run of ${granules * granuleBytes} bytes${align > granuleBytes ? ` aligned to ${align}` : ''}: ` +
+        `${free * granuleBytes} bytes are free, the longest run has ${longest * granuleBytes}`,
+    )
+  }
+
+  #parse(options: AllocateOptions): Wanted {
+    checkOptions(options, ALLOCATE_OPTIONS, 'allocate')
+    const { size, name, type, align, zero } = options ?? {}
+    checkInteger(size, 'size', 1)
+    if (align !== undefined) checkPowerOfTwo(align, 'align', 1, 2 ** 52)
+    if (zero !== undefined) checkBoolean(zero, 'zero')
+    if (bytesToGranules(this.#geometry, size) * this.#geometry.granuleBytes > CHUNK_BYTES_MAX) {
+      throw new PlinthError(
+        'ERR_CHUNK_TOO_LARGE',
+        `a chunk of ${size} bytes does not fit one ArrayBuffer; at most ${CHUNK_BYTES_MAX} do`,
+      )
+    }
+    return {
+      size,
+      name: name === undefined ? undefined : this.parseName(name),
+      type: type === undefined ? undefined : toText(type, 'type', TYPE_BYTES_MAX),
+      align: align ?? 1,
+      zero: zero ?? false,
+    }
+  }
+
+  /** A name that no chunk has. */
+  parseName(name: string): Text {
+    const text = toText(name, 'name', NAME_BYTES_MAX)
+    if (this.table.slotOfName(name) !== -1) {
+      throw new PlinthError('ERR_CHUNK_EXISTS', `a chunk named '${name}' exists`)
+    }
+    return text
+  }
+
+  stagePublish(chunk: Chunk, batch: Batch): void {
+    this.table.stage(insideOf(chunk).slot, batch, CHUNK_STATE.CHUNK)
+  }
+
+  stageFree(chunk: Chunk, batch: Batch): void {
+    this.table.stage(insideOf(chunk).slot, batch, CHUNK_STATE.FREE)
+    // Whoever gets these granules next may store there without a record: what the log says of them
+    // from before must not be replayed over that.
+    batch.revoke(chunk.offset, chunk.size)
+  }
+
+  /** The reservation is dropped. */
+  cancel(chunk: Chunk): void {
+    this.finishFree(chunk)
+  }
+
+  /** The chunk's free is committed: views are emptied, its space can be taken. */
+  finishFree(chunk: Chunk): void {
+    const inside = insideOf(chunk)
+    const { mapping } = inside
+    inside.state = 'gone'
+    inside.mapping = undefined
+    inside.mutableView = undefined
+    this.#open.delete(chunk.id)
+    const kept = mapping ?? this.#warm?.get(chunk.id)
+    if (kept !== undefined) {
+      this.#warm?.delete(chunk.id)
+      this.log.home.forget(kept)
+      this.log.media.unmap(kept)
+    }
+    this.table.release(inside.slot)
+  }
+
+  map(chunk: Chunk): Mapping {
+    const inside = insideOf(chunk)
+    const warm = this.#warm?.get(chunk.id)
+    if (warm !== undefined) {
+      this.#warm?.delete(chunk.id)
+      this.log.media.attach(warm)
+      inside.mapping = warm
+      return warm
+    }
+    const mapping = this.log.media.map(chunk.offset, chunk.size)
+    this.#onMap?.(mapping)
+    inside.mapping = mapping
+    return mapping
+  }
+
+  /** Makes every store durable, empties the views, keeps the mapping warm if it fits. */
+  close(chunk: Chunk): void {
+    const inside = insideOf(chunk)
+    const { mapping } = inside
+    if (mapping !== undefined) {
+      const { media, home } = this.log
+      const mayWrite = media.failure === undefined && !this.#readOnly
+      if (mayWrite && (inside.exposed || home.hasPending(mapping))) {
+        this.log.persistStores(mapping)
+      }
+      inside.mapping = undefined
+      inside.mutableView = undefined
+      if (this.#warm !== undefined && mapping.length <= this.#warmBytes) {
+        media.detach(mapping)
+        this.#warm.set(chunk.id, mapping)
+      } else {
+        media.unmap(mapping)
+      }
+    }
+    inside.state = 'closed'
+    this.#open.delete(chunk.id)
+  }
+
+  /** Closes every handle. Reservations are cancelled. */
+  closeAll(): void {
+    for (const chunk of [...this.#open.values()]) {
+      const { state } = insideOf(chunk)
+      if (state === 'reserved') this.cancel(chunk)
+      else this.close(chunk)
+    }
+    this.#warm?.clear()
+  }
+}
+
+function toText(value: string, what: string, bytesMax: number): Text {
+  return { string: value, bytes: encodeText(value, what, bytesMax) }
+}

@@ -1,0 +1,162 @@
+/** A pinned chunk as its user holds it. */
+import { checkBytes, checkInteger } from '../base/arguments.js'
+import { PlinthError, rangeError } from '../base/errors.js'
+import type { Offset } from '../base/units.js'
+import type { Mapping } from '../media/media.js'
+import type { ChunkStore } from './chunk-store.js'
+
+/**
+ *   reserved ──publish──▶ live ──free──▶ gone
+ *       └──cancel──▶ gone  └──close──▶ closed (the chunk lives on; ask the volume for a new handle)
+ */
+export type ChunkState = 'reserved' | 'live' | 'freeing' | 'closed' | 'gone'
+
+/** What the rooms to the right may ask of a handle, and its user may not. */
+export interface ChunkInside {
+  readonly slot: number
+  readonly store: ChunkStore
+  state: ChunkState
+  mapping: Mapping | undefined
+  /** Whether views were handed out: then raw stores may be anywhere. */
+  exposed: boolean
+  mutableView: DataView | undefined
+}
+
+export let insideOf: (chunk: Chunk) => ChunkInside
+/** The mapping of a chunk that may be used, mapped now if it was not; throws if the chunk may not be used. */
+export let mappingOf: (chunk: Chunk) => Mapping
+
+/**
+ * A contiguous stretch of storage memory. Its offset and size never change while it is held, every
+ * byte is backed, and nobody else has any part of it.
+ *
+ * A chunk's first contents are unspecified unless it was allocated with `zero`.
+ */
+export class Chunk {
+  readonly #inside: ChunkInside
+  /** Bytes from the start of the device: a multiple of the granule. The same for the chunk's whole life. */
+  readonly offset: Offset
+  /** Usable bytes: what was asked for, rounded up to whole granules. */
+  readonly size: number
+  /** Names this chunk and no other that ever was on this volume. */
+  readonly id: number
+
+  static {
+    insideOf = (chunk) => chunk.#inside
+    mappingOf = (chunk) => chunk.#inside.mapping ?? chunk.#map()
+  }
+
+  /** @internal Handles come from the volume. */
+  constructor(inside: ChunkInside, offset: Offset, size: number, id: number) {
+    this.#inside = inside
+    this.offset = offset
+    this.size = size
+    this.id = id
+  }
+
+  /** The chunk's name, undefined for none. */
+  get name(): string | undefined {
+    this.#checkUsable()
+    return this.#inside.store.table.nameOf(this.#inside.slot)?.string
+  }
+
+  /** What its owner said is in it, undefined for nothing. */
+  get type(): string | undefined {
+    this.#checkUsable()
+    return this.#inside.store.table.typeOf(this.#inside.slot)?.string
+  }
+
+  /**
+   * The chunk's bytes, straight on the device. Stores are visible at once and durable after
+   * `persist`. Empty after `close`, `free` or the end of the volume.
+   *
+   * `structuredClone` and `postMessage` of any view copy the whole chunk.
+   * @throws PlinthError ERR_CHUNK_CLOSED, ERR_BACKEND_LIMIT
+   */
+  get bytes(): Uint8Array {
+    const mapping = mappingOf(this)
+    this.#inside.exposed = true
+    return mapping.bytes
+  }
+
+  /** The same as a DataView. */
+  get view(): DataView {
+    const { buffer, byteOffset, byteLength } = this.bytes
+    this.#inside.mutableView ??= new DataView(buffer, byteOffset, byteLength)
+    return this.#inside.mutableView
+  }
+
+  /**
+   * Makes the stores to `length` bytes at `offset` durable: they are when it returns. One fence on
+   * byte-addressable devices, one barrier on others.
+   * @throws RangeError ERR_OUT_OF_RANGE; PlinthError ERR_CHUNK_CLOSED, ERR_READ_ONLY, ERR_VOLUME_FAILED
+   */
+  persist(offset: number, length: number): void {
+    checkRange(this, offset, length)
+    this.#inside.store.log.persist(this.#writable(), offset, length)
+  }
+
+  /** The first half of `persist`: durable after the next `volume.fence()`. */
+  flush(offset: number, length: number): void {
+    checkRange(this, offset, length)
+    this.#inside.store.log.flush(this.#writable(), offset, length)
+  }
+
+  /**
+   * Copies `bytes` to `offset` and makes them durable: they are when it returns. The fast way for
+   * large data. Not atomic: a crash within leaves any part of it.
+   * @throws as `persist`
+   */
+  write(offset: number, bytes: Uint8Array): void {
+    checkBytes(bytes, 'bytes')
+    checkRange(this, offset, bytes.length)
+    this.#inside.store.log.write(this.#writable(), offset, bytes)
+  }
+
+  /**
+   * Gives the handle up: every store of the chunk becomes durable, its views become empty. The
+   * chunk itself stays; `volume.chunk()` gives a new handle. Safe to call twice.
+   */
+  close(): void {
+    if (this.#inside.state === 'live') this.#inside.store.close(this)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #writable(): Mapping {
+    this.#inside.store.checkWritable()
+    return mappingOf(this)
+  }
+
+  #map(): Mapping {
+    this.#checkUsable()
+    return this.#inside.store.map(this)
+  }
+
+  #checkUsable(): void {
+    const { state } = this.#inside
+    if (state === 'closed' || state === 'gone') throw notUsable(this.id, state)
+  }
+}
+
+export function notUsable(id: number, state: ChunkState): PlinthError {
+  return new PlinthError(
+    'ERR_CHUNK_CLOSED',
+    state === 'closed'
+      ? `this handle of chunk ${id} was closed; ask the volume for a new one`
+      : `chunk ${id} was freed or never published`,
+  )
+}
+
+/** A range within the chunk. */
+export function checkRange(chunk: Chunk, offset: number, length: number): void {
+  // One test for the common case: both whole, not negative, and inside.
+  if (offset >= 0 && length >= 0 && offset + length <= chunk.size) {
+    if (Number.isSafeInteger(offset) && Number.isSafeInteger(length)) return
+  }
+  checkInteger(offset, 'offset', 0, chunk.size)
+  checkInteger(length, 'length', 0, chunk.size)
+  throw rangeError(`${length} bytes at ${offset} are not within the chunk's ${chunk.size}`)
+}

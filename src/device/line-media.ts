@@ -1,0 +1,146 @@
+/**
+ * Byte-addressable media: DAX, and memory that stands in for it. Stores go straight to the device;
+ * a cache-line write-back and a fence make them durable; the kernel is not asked.
+ *
+ * A commit is one call of the addon without arguments: checksum, copy to the log, write-back,
+ * fence, home places.
+ */
+import fs from 'node:fs'
+import { LINE_BYTES } from '../base/units.js'
+import { COUNTER, type Granularity, linesOf, type Mapping, Media } from '../media/media.js'
+import { MAILBOX, type Staging } from '../media/staging.js'
+import type { NativeAddon } from '../native/addon.js'
+import type { Mapper, Sharing } from './mapper.js'
+
+const NO_BYTES = new Uint8Array(0)
+
+export interface LineMediaParts {
+  readonly sizeBytes: number
+  readonly granularity: 'byte' | 'cache-line'
+  readonly mapper: Mapper
+  readonly addon: NativeAddon
+  readonly fd: number
+  /** `sync` on DAX; `shared` where somebody vouches for the memory. */
+  readonly sharing: Sharing
+}
+
+export class LineMedia extends Media {
+  readonly granularity: Granularity
+  readonly appendBytes = LINE_BYTES
+  readonly unitShift = 6
+  readonly sizeBytes: number
+  readonly #parts: LineMediaParts
+  readonly #addon: NativeAddon
+  readonly #flushes: boolean
+  #commitCall: () => void = () => {}
+  #bound: Staging | undefined
+  #closed = false
+
+  constructor(parts: LineMediaParts) {
+    super()
+    this.#parts = parts
+    this.#addon = parts.addon
+    this.granularity = parts.granularity
+    this.sizeBytes = parts.sizeBytes
+    this.#flushes = parts.granularity === 'cache-line'
+  }
+
+  map(offset: number, length: number): Mapping {
+    const { mapper, fd, sharing } = this.#parts
+    const { slot, bytes } = mapper.map(fd, offset, length, sharing)
+    const mapping = { slot, offset, length, bytes, pending: undefined }
+    this.mappings[slot] = mapping
+    return mapping
+  }
+
+  detach(mapping: Mapping): void {
+    this.#parts.mapper.detach(mapping.slot)
+    mapping.bytes = NO_BYTES
+  }
+
+  attach(mapping: Mapping): void {
+    mapping.bytes = this.#parts.mapper.attach(mapping.slot)
+  }
+
+  unmap(mapping: Mapping): void {
+    this.mappings[mapping.slot] = undefined
+    mapping.bytes = NO_BYTES
+    this.#parts.mapper.unmap(mapping.slot)
+  }
+
+  override commit(at: number, staging: Staging): void {
+    if (!staging.bound || this.#bound !== staging) this.#bind(staging)
+    const { mailbox, bytes } = staging
+    mailbox[MAILBOX.LOG_OFFSET] = at
+    mailbox[MAILBOX.RECORD_BYTES] = bytes
+    mailbox[MAILBOX.TARGET_COUNT] = staging.targetCount
+    this.#commitCall()
+    const counters = this.counters
+    counters[COUNTER.FENCES]!++
+    counters[COUNTER.BYTES_APPENDED]! += bytes
+    if (this.#flushes) counters[COUNTER.LINES_FLUSHED]! += (bytes + LINE_BYTES - 1) >>> 6
+  }
+
+  #bind(staging: Staging): void {
+    this.#commitCall = this.#addon.bindCommit(
+      staging.u8.buffer as ArrayBuffer,
+      staging.mailbox,
+      staging.targets,
+    )
+    this.#bound = staging
+    staging.bound = true
+  }
+
+  protected appendBytesOf(at: number, record: Uint8Array): void {
+    // Only what is outside the common way comes here (skip records): the ring is in the first mapping.
+    const ring = this.mappings.find(
+      (mapping) => mapping !== undefined && mapping.offset === 0 && at < mapping.length,
+    )!
+    this.store(ring, at, record)
+    this.flush(ring, at, record.length)
+    this.counters[COUNTER.BYTES_APPENDED]! += record.length
+  }
+
+  fence(): void {
+    this.#addon.fence()
+    this.counters[COUNTER.FENCES]!++
+  }
+
+  flush(mapping: Mapping, offset: number, length: number): void {
+    if (!this.#flushes) return
+    this.#addon.flush(mapping.slot, offset, length)
+    this.counters[COUNTER.LINES_FLUSHED]! += linesOf(offset, length)
+  }
+
+  persistUnits(list: Uint32Array, count: number): void {
+    if (this.#flushes) {
+      this.#addon.persistUnits(list, count, this.unitShift)
+      this.counters[COUNTER.LINES_FLUSHED]! += count
+      this.counters[COUNTER.FENCES]!++
+    } else {
+      this.fence()
+    }
+  }
+
+  flushStores(mapping: Mapping): void {
+    this.flush(mapping, 0, mapping.length)
+  }
+
+  override write(mapping: Mapping, offset: number, source: Uint8Array): void {
+    this.#addon.copyPersist(mapping.slot, offset, source)
+    this.counters[COUNTER.LINES_FLUSHED]! += linesOf(offset, source.length)
+    this.counters[COUNTER.BYTES_WRITTEN]! += source.length
+  }
+
+  zero(mapping: Mapping, offset: number, length: number): void {
+    this.#addon.zeroPersist(mapping.slot, offset, length)
+    this.counters[COUNTER.LINES_FLUSHED]! += linesOf(offset, length)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    for (const mapping of this.mappings) if (mapping !== undefined) this.unmap(mapping)
+    fs.closeSync(this.#parts.fd)
+  }
+}

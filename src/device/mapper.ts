@@ -1,0 +1,172 @@
+/**
+ * The two ways to map a device: the addon of this package, and the npm package mmap-io.
+ *
+ *   native    64-bit positions, MAP_SYNC, views emptied before the memory goes, pages given back
+ *   mmap-io   positions below 2 GiB, no detach: memory goes when the garbage collector says so
+ *
+ * What mmap-io cannot do exactly is refused here and never tried: it takes sizes and offsets as
+ * 32-bit numbers and maps the wrong place without an error (its issue 31).
+ */
+import { createRequire } from 'node:module'
+import { PlinthError } from '../base/errors.js'
+import { PAGE_BYTES } from '../base/units.js'
+import { MAP, type NativeAddon } from '../native/addon.js'
+import { addonError, loadAddon } from '../native/load.js'
+
+export type Backend = 'native' | 'mmap-io'
+/** `private`: stores stay in this process. `shared`: they reach the device. `sync`: shared, and only on real DAX. */
+export type Sharing = 'private' | 'shared' | 'sync'
+
+export interface Mapper {
+  readonly backend: Backend
+  map(
+    fd: number,
+    offset: number,
+    length: number,
+    sharing: Sharing,
+  ): { slot: number; bytes: Uint8Array }
+  /** Empties the views; the mapping stays. */
+  detach(slot: number): void
+  attach(slot: number): Uint8Array
+  unmap(slot: number): void
+  /** Pages that differ from the device by stores of this process, as page indices; undefined: cannot tell. */
+  privatePages(
+    slot: number,
+    fromPage: number,
+    pageCount: number,
+    out: Uint32Array,
+  ): number | undefined
+  /** Gives private copies back: the device's bytes show through again. False: cannot. */
+  discard(slot: number, offset: number, length: number): boolean
+}
+
+const SHARING_FLAGS = { private: MAP.PRIVATE, shared: 0, sync: MAP.SYNC } as const
+
+class NativeMapper implements Mapper {
+  readonly backend = 'native'
+  readonly #addon: NativeAddon
+
+  constructor(addon: NativeAddon) {
+    this.#addon = addon
+  }
+
+  map(fd: number, offset: number, length: number, sharing: Sharing) {
+    const slot = this.#addon.map(fd, offset, length, SHARING_FLAGS[sharing])
+    try {
+      return { slot, bytes: new Uint8Array(this.#addon.buffer(slot)) }
+    } catch (error) {
+      this.#addon.unmap(slot)
+      throw error
+    }
+  }
+
+  detach(slot: number): void {
+    this.#addon.detach(slot)
+  }
+
+  attach(slot: number): Uint8Array {
+    return new Uint8Array(this.#addon.buffer(slot))
+  }
+
+  unmap(slot: number): void {
+    this.#addon.unmap(slot)
+  }
+
+  privatePages(slot: number, fromPage: number, pageCount: number, out: Uint32Array): number {
+    return this.#addon.privatePages(slot, fromPage, pageCount, out)
+  }
+
+  discard(slot: number, offset: number, length: number): boolean {
+    this.#addon.discard(slot, offset, length)
+    return true
+  }
+}
+
+/** What plinth uses of mmap-io. */
+interface MmapIo {
+  readonly PROT_READ: number
+  readonly PROT_WRITE: number
+  readonly MAP_SHARED: number
+  readonly MAP_PRIVATE: number
+  map(size: number, protection: number, flags: number, fd: number, offset: number): Buffer
+}
+
+/** Both are 32-bit and signed in mmap-io. */
+const MMAP_IO_LIMIT = 2 ** 31 - PAGE_BYTES
+
+class MmapIoMapper implements Mapper {
+  readonly backend = 'mmap-io'
+  readonly #package: MmapIo
+  readonly #buffers: (Uint8Array | undefined)[] = []
+
+  constructor(mmapIo: MmapIo) {
+    this.#package = mmapIo
+  }
+
+  map(fd: number, offset: number, length: number, sharing: Sharing) {
+    const { PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_SHARED } = this.#package
+    if (sharing === 'sync') throw backendLimit('a mapping with MAP_SYNC')
+    if (offset > MMAP_IO_LIMIT || length > MMAP_IO_LIMIT || offset % PAGE_BYTES !== 0) {
+      throw backendLimit(`${length} bytes at ${offset}: it reaches to 2 GiB only`)
+    }
+    const flags = sharing === 'private' ? MAP_PRIVATE : MAP_SHARED
+    const buffer = this.#package.map(length, PROT_READ | PROT_WRITE, flags, fd, offset)
+    const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.length)
+    const free = this.#buffers.indexOf(undefined)
+    const slot = free === -1 ? this.#buffers.length : free
+    this.#buffers[slot] = bytes
+    return { slot, bytes }
+  }
+
+  detach(_slot: number): void {
+    // Its memory cannot be taken away from views; plinth's own calls check, forgotten views go on.
+  }
+
+  attach(slot: number): Uint8Array {
+    return this.#buffers[slot]!
+  }
+
+  unmap(slot: number): void {
+    this.#buffers[slot] = undefined
+  }
+
+  privatePages(): undefined {
+    return undefined
+  }
+
+  discard(): boolean {
+    return false
+  }
+}
+
+function backendLimit(what: string): PlinthError {
+  return new PlinthError(
+    'ERR_BACKEND_LIMIT',
+    `the mmap-io backend cannot map ${what}; use the native backend`,
+  )
+}
+
+/**
+ * The mapper that was asked for, or the best there is.
+ * @throws PlinthError ERR_BACKEND_MISSING when it cannot be loaded
+ */
+export function loadMapper(wanted: Backend | undefined): Mapper {
+  const addon = wanted === 'mmap-io' ? undefined : loadAddon()
+  if (addon !== undefined) return new NativeMapper(addon)
+  if (wanted === 'native') {
+    throw new PlinthError('ERR_BACKEND_MISSING', 'the native addon cannot be loaded', {
+      cause: addonError(),
+    })
+  }
+  try {
+    return new MmapIoMapper(createRequire(import.meta.url)('mmap-io') as MmapIo)
+  } catch (cause) {
+    throw new PlinthError(
+      'ERR_BACKEND_MISSING',
+      wanted === undefined
+        ? 'neither the native addon nor mmap-io can be loaded'
+        : 'the package mmap-io cannot be loaded; it is optional and does not build on every Node',
+      { cause: wanted === undefined ? (addonError() ?? cause) : cause },
+    )
+  }
+}

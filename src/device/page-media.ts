@@ -1,0 +1,329 @@
+/**
+ * Media of page granularity: files and block devices, through the kernel.
+ *
+ *   loads        private mapping ──▶ page cache
+ *   stores       private mapping: the first to a page copies it; the device sees nothing
+ *   home places  pwrite of a page or range, then fdatasync          one barrier for all of them
+ *   log          gathered in memory, O_DIRECT | O_DSYNC write       one barrier for all that wait
+ *
+ * So the order of a write-ahead log holds by itself: the kernel has nothing of ours to write back
+ * but what was handed to it. pwrite + fdatasync of a page is also 4 times as fast as storing in a
+ * shared mapping and msync (161 against 657 us on ext4, measured).
+ */
+import fs from 'node:fs'
+import { alignUp, PAGE_BYTES, powerOfTwoCeil } from '../base/units.js'
+import { COUNTER, type Mapping, Media } from '../media/media.js'
+import type { NativeAddon } from '../native/addon.js'
+import type { Mapper } from './mapper.js'
+
+const GATHER_BYTES_FIRST = 256 * 1024
+const COPY_BYTES = 1024 * 1024
+const NO_BYTES = new Uint8Array(0)
+
+/** Appended records that no barrier has carried yet: contiguous, from a block's start. */
+interface Gathering {
+  bytes: Uint8Array
+  at: number
+  length: number
+}
+
+export interface PageMediaParts {
+  readonly sizeBytes: number
+  readonly mapper: Mapper
+  /** Buffered descriptor for mappings and home places. */
+  readonly fd: number
+  /** O_DSYNC descriptor for the log, undefined when nothing may be written. */
+  readonly logFd: number | undefined
+  /** For aligned memory and for writing off the event loop; without it neither. */
+  readonly addon: NativeAddon | undefined
+  readonly readOnly: boolean
+}
+
+export class PageMedia extends Media {
+  readonly granularity = 'page'
+  readonly appendBytes = PAGE_BYTES
+  readonly unitShift = 12
+  readonly sizeBytes: number
+  readonly #parts: PageMediaParts
+  readonly #writer: number | undefined
+  #gathering: Gathering
+  /** The other one: under way to the device while `#gathering` fills. */
+  #spare: Gathering
+  /** Home places were handed to the kernel and not waited for. */
+  #homeUnsettled = false
+  #pages = new Uint32Array(0)
+  #closed = false
+
+  constructor(parts: PageMediaParts) {
+    super()
+    this.#parts = parts
+    this.sizeBytes = parts.sizeBytes
+    this.#gathering = this.#newGathering(GATHER_BYTES_FIRST)
+    this.#spare = this.#newGathering(GATHER_BYTES_FIRST)
+    this.#writer = parts.logFd === undefined ? undefined : parts.addon?.createWriter(parts.logFd)
+  }
+
+  #newGathering(bytes: number): Gathering {
+    const { addon } = this.#parts
+    return {
+      bytes:
+        addon === undefined
+          ? new Uint8Array(bytes)
+          : new Uint8Array(addon.alignedBuffer(bytes, PAGE_BYTES)),
+      at: 0,
+      length: 0,
+    }
+  }
+
+  map(offset: number, length: number): Mapping {
+    const { mapper, fd } = this.#parts
+    const { slot, bytes } = mapper.map(fd, offset, length, 'private')
+    const mapping = { slot, offset, length, bytes, pending: undefined }
+    this.mappings[slot] = mapping
+    return mapping
+  }
+
+  detach(mapping: Mapping): void {
+    // The device has what counts: the copies would only cost memory. A reader's copies are not on it.
+    if (!this.#parts.readOnly) this.#parts.mapper.discard(mapping.slot, 0, mapping.length)
+    this.#parts.mapper.detach(mapping.slot)
+    mapping.bytes = NO_BYTES
+  }
+
+  attach(mapping: Mapping): void {
+    mapping.bytes = this.#parts.mapper.attach(mapping.slot)
+  }
+
+  unmap(mapping: Mapping): void {
+    this.mappings[mapping.slot] = undefined
+    mapping.bytes = NO_BYTES
+    this.#parts.mapper.unmap(mapping.slot)
+  }
+
+  protected appendBytesOf(at: number, record: Uint8Array): void {
+    let gathering = this.#gathering
+    if (gathering.length > 0 && gathering.at + gathering.length !== at) {
+      // The ring began anew: two stretches are two writes.
+      this.#writeOut()
+      gathering = this.#gathering
+    }
+    if (gathering.length === 0) gathering.at = at
+    const length = alignUp(record.length, 64)
+    const needed = alignUp(gathering.length + length, PAGE_BYTES)
+    if (needed > gathering.bytes.length) {
+      const grown = this.#newGathering(powerOfTwoCeil(needed)).bytes
+      grown.set(gathering.bytes.subarray(0, gathering.length))
+      gathering.bytes = grown
+    }
+    gathering.bytes.set(record, gathering.length)
+    gathering.bytes.fill(0, gathering.length + record.length, gathering.length + length)
+    gathering.length += length
+    this.counters[COUNTER.BYTES_APPENDED]! += record.length
+  }
+
+  /** Ends the gathered bytes at a block's end and returns how many they are. */
+  #closeBlock(gathering: Gathering): number {
+    const length = alignUp(gathering.length, PAGE_BYTES)
+    gathering.bytes.fill(0, gathering.length, length)
+    return length
+  }
+
+  /** Writes what is gathered and waits until the device has it: O_DSYNC makes the write the barrier. */
+  #writeOut(): void {
+    const gathering = this.#gathering
+    if (gathering.length === 0) return
+    this.#checkAlive()
+    const length = this.#closeBlock(gathering)
+    try {
+      this.#writeFully(this.#parts.logFd!, gathering.bytes, 0, length, gathering.at)
+    } catch (error) {
+      throw this.fail(error)
+    }
+    this.counters[COUNTER.BARRIERS]!++
+    gathering.length = 0
+  }
+
+  fence(): void {
+    this.#checkAlive()
+    this.counters[COUNTER.FENCES]!++
+    if (this.#writer !== undefined) {
+      const errno = this.#parts.addon!.waitWrite(this.#writer)
+      if (errno !== 0) throw this.fail(systemError(errno))
+    }
+    this.#writeOut()
+    if (!this.#homeUnsettled) return
+    try {
+      fs.fdatasyncSync(this.#parts.fd)
+    } catch (error) {
+      throw this.fail(error)
+    }
+    this.counters[COUNTER.BARRIERS]!++
+    this.counters[COUNTER.SYSTEM_CALLS]!++
+    this.#homeUnsettled = false
+  }
+
+  override fenceAsync(): Promise<void> {
+    if (this.#writer === undefined || this.#homeUnsettled) return super.fenceAsync()
+    if (this.failure !== undefined) return Promise.reject(this.failure)
+    const gathering = this.#gathering
+    if (gathering.length === 0) return Promise.resolve()
+    const length = this.#closeBlock(gathering)
+    this.#gathering = this.#spare
+    this.#spare = gathering
+    this.counters[COUNTER.FENCES]!++
+    this.counters[COUNTER.SYSTEM_CALLS]!++
+    return new Promise((resolve, reject) => {
+      this.#parts.addon!.startWrite(
+        this.#writer!,
+        gathering.bytes,
+        0,
+        length,
+        gathering.at,
+        false,
+        (errno) => {
+          gathering.length = 0
+          if (errno !== 0) return reject(this.fail(systemError(errno)))
+          this.counters[COUNTER.BARRIERS]!++
+          resolve()
+        },
+      )
+    })
+  }
+
+  flush(mapping: Mapping, offset: number, length: number): void {
+    this.#writeHome(mapping.bytes, offset, length, mapping.offset + offset)
+  }
+
+  persistUnits(list: Uint32Array, count: number): void {
+    // In order of place, neighbours as one write.
+    const units = new Float64Array(count)
+    for (let i = 0; i < count; i++) units[i] = list[2 * i]! * 2 ** 32 + list[2 * i + 1]!
+    units.sort()
+    for (let i = 0; i < count; ) {
+      let end = i + 1
+      while (end < count && units[end] === units[end - 1]! + 1) end++
+      const mapping = this.mappings[Math.floor(units[i]! / 2 ** 32)]!
+      this.#writePages(mapping, units[i]! >>> 0, end - i)
+      i = end
+    }
+    this.fence()
+  }
+
+  /** Writes pages home and gives their copies back. */
+  #writePages(mapping: Mapping, page: number, count: number): void {
+    const from = page * PAGE_BYTES
+    const length = Math.min(count * PAGE_BYTES, mapping.length - from)
+    this.flush(mapping, from, length)
+    this.#parts.mapper.discard(mapping.slot, from, length)
+  }
+
+  flushStores(mapping: Mapping): void {
+    if (this.#pages.length === 0) this.#pages = new Uint32Array(4096)
+    const pages = this.#pages
+    const pageCount = Math.ceil(mapping.length / PAGE_BYTES)
+    let from = 0
+    while (from < pageCount) {
+      const { mapper } = this.#parts
+      const found = mapper.privatePages(mapping.slot, from, pageCount - from, pages)
+      if (found === undefined) {
+        this.#flushDifferences(mapping)
+        return
+      }
+      if (found === 0) return
+      for (let i = 0; i < found; ) {
+        let end = i + 1
+        while (end < found && pages[end] === pages[end - 1]! + 1) end++
+        this.#writePages(mapping, pages[i]!, end - i)
+        i = end
+      }
+      from = pages[found - 1]! + 1
+    }
+  }
+
+  /** Without page information: what differs from the device was stored. */
+  #flushDifferences(mapping: Mapping): void {
+    const onDevice = Buffer.alloc(Math.min(COPY_BYTES, mapping.length))
+    for (let at = 0; at < mapping.length; at += onDevice.length) {
+      const length = Math.min(onDevice.length, mapping.length - at)
+      this.#readFully(onDevice, length, mapping.offset + at)
+      for (let page = 0; page < length; page += PAGE_BYTES) {
+        const bytes = Math.min(PAGE_BYTES, length - page)
+        const stored = mapping.bytes.subarray(at + page, at + page + bytes)
+        if (onDevice.compare(stored, 0, bytes, page, page + bytes) !== 0) {
+          this.flush(mapping, at + page, bytes)
+        }
+      }
+    }
+  }
+
+  override write(mapping: Mapping, offset: number, source: Uint8Array): void {
+    this.#writeHome(source, 0, source.length, mapping.offset + offset)
+    // The views must show it: whole pages by dropping what copies there were, edges by storing.
+    const end = offset + source.length
+    const first = alignUp(offset, PAGE_BYTES)
+    const last = end - (end % PAGE_BYTES)
+    if (first < last && this.#parts.mapper.discard(mapping.slot, first, last - first)) {
+      mapping.bytes.set(source.subarray(0, first - offset), offset)
+      mapping.bytes.set(source.subarray(last - offset), last)
+    } else {
+      mapping.bytes.set(source, offset)
+    }
+  }
+
+  zero(mapping: Mapping, offset: number, length: number): void {
+    const zeros = new Uint8Array(Math.min(length, COPY_BYTES))
+    for (let at = 0; at < length; at += zeros.length) {
+      this.write(mapping, offset + at, zeros.subarray(0, Math.min(zeros.length, length - at)))
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    const { addon, fd, logFd } = this.#parts
+    if (this.#writer !== undefined) addon!.closeWriter(this.#writer)
+    for (const mapping of this.mappings) if (mapping !== undefined) this.unmap(mapping)
+    fs.closeSync(fd)
+    if (logFd !== undefined) fs.closeSync(logFd)
+  }
+
+  #writeHome(bytes: Uint8Array, from: number, length: number, position: number): void {
+    this.#checkAlive()
+    // Set first: what a failing write has done is unknown.
+    this.#homeUnsettled = true
+    try {
+      this.#writeFully(this.#parts.fd, bytes, from, length, position)
+    } catch (error) {
+      throw this.fail(error)
+    }
+  }
+
+  #writeFully(fd: number, bytes: Uint8Array, from: number, length: number, position: number): void {
+    let done = 0
+    while (done < length) {
+      const count = Math.min(length - done, 1024 * COPY_BYTES)
+      const written = fs.writeSync(fd, bytes, from + done, count, position + done)
+      this.counters[COUNTER.SYSTEM_CALLS]!++
+      if (written === 0) throw new Error('the device takes no more bytes')
+      done += written
+    }
+    this.counters[COUNTER.BYTES_WRITTEN]! += length
+  }
+
+  #readFully(into: Uint8Array, length: number, position: number): void {
+    let done = 0
+    while (done < length) {
+      const read = fs.readSync(this.#parts.fd, into, done, length - done, position + done)
+      if (read === 0) throw this.fail(new Error('the device ended early'))
+      done += read
+    }
+  }
+
+  #checkAlive(): void {
+    if (this.failure !== undefined) throw this.failure
+  }
+}
+
+function systemError(errno: number): Error {
+  return Object.assign(new Error(`the write failed with errno ${errno}`), { errno })
+}

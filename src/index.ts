@@ -1,0 +1,11 @@
+/** The public names, one by one. */
+export type { Chunk } from './allocator/chunk.js'
+export type { AllocateOptions } from './allocator/chunk-store.js'
+export { ERROR_CODES, type ErrorCode, PlinthError } from './base/errors.js'
+export type { DeviceKind } from './device/identify.js'
+export type { Backend } from './device/mapper.js'
+export type { Granularity } from './media/media.js'
+export type { Transaction } from './transaction/transaction.js'
+export type { Recovery } from './volume/load.js'
+export type { FormatOptions, OpenOptions } from './volume/options.js'
+export { type ChunkInfo, Volume, type VolumeInfo, type VolumeStats } from './volume/volume.js'

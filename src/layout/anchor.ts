@@ -1,0 +1,45 @@
+/**
+ * The anchor: the little that changes at open, close and checkpoint. One line in a page of its own,
+ * kept at both ends. Copies are written one after the other with a fence between, so that at any
+ * instant one is whole; the valid one with the higher sequence counts.
+ */
+import { crc32c } from '../base/checksum.js'
+import { LINE_BYTES } from '../base/units.js'
+import { defineStruct, type Values } from './struct.js'
+
+export const ANCHOR_STATE = { CLOSED: 1, OPEN: 2 } as const
+/** ASCII "anch". */
+const ANCHOR_MAGIC = 0x68636e61
+
+export const ANCHOR = defineStruct({
+  bytes: LINE_BYTES,
+  // biome-ignore format: the columns are the table
+  fields: {
+    checksum:  [0, 'u32', 'CRC-32C of the rest, seeded with the volume'],
+    magic:     [4, 'u32', 'tells an anchor from anything else'],
+    sequence:  [8, 'u64', 'the copy with the higher one is newer'],
+    epoch:     [16, 'u32', 'counts openings; seed of the records: those of an earlier run never pass'],
+    state:     [20, 'u32', '1 closed, 2 open: whether the last user closed the volume'],
+    head:      [24, 'u64', 'log position where replay begins'],
+    slotsUsed: [32, 'u32', 'slots of the chunk table beyond this were never used'],
+  },
+})
+export type Anchor = Values<typeof ANCHOR.fields>
+
+export function encodeAnchor(values: Omit<Anchor, 'checksum' | 'magic'>, seed: number): Uint8Array {
+  const line = new Uint8Array(ANCHOR.bytes)
+  ANCHOR.write({ ...values, magic: ANCHOR_MAGIC, checksum: 0 }, line)
+  new DataView(line.buffer).setUint32(0, crc32c(seed, line, 4), true)
+  return line
+}
+
+/** The anchor in a line, or undefined when it is damaged, foreign or absurd. */
+export function decodeAnchor(line: Uint8Array, seed: number): Anchor | undefined {
+  const anchor = ANCHOR.read(line)
+  if (anchor.magic !== ANCHOR_MAGIC) return undefined
+  if (anchor.checksum !== crc32c(seed, line, 4, ANCHOR.bytes)) return undefined
+  if (!ANCHOR.reservedIsZero(line)) return undefined
+  if (!Number.isSafeInteger(anchor.sequence) || !Number.isSafeInteger(anchor.head)) return undefined
+  if (anchor.state !== ANCHOR_STATE.CLOSED && anchor.state !== ANCHOR_STATE.OPEN) return undefined
+  return anchor
+}

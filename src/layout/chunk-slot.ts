@@ -1,0 +1,72 @@
+/**
+ * One slot of the chunk table. A slot that was never used is all zero; a used one keeps its
+ * generation when its chunk is freed, so that an id is never given twice.
+ */
+import { crc32c } from '../base/checksum.js'
+import { defineStruct, type Values } from './struct.js'
+
+export const CHUNK_STATE = { FREE: 1, CHUNK: 2 } as const
+export const NAME_BYTES_MAX = 64
+export const TYPE_BYTES_MAX = 16
+/** An id is generation * SLOTS_MAX + slot: exact in a double. */
+export const SLOTS_MAX = 2 ** 24
+export const GENERATION_MAX = 2 ** 29 - 1
+
+export const CHUNK_SLOT = defineStruct({
+  bytes: 128,
+  // biome-ignore format: the columns are the table
+  fields: {
+    checksum:   [0, 'u32', 'CRC-32C of the rest, seeded with the volume and the slot: finds misdirected writes'],
+    version:    [4, 'u32', 'counts changes of this slot: of two valid copies the higher is newer'],
+    generation: [8, 'u32', 'counts chunks that had this slot: an old id names nothing'],
+    state:      [12, 'u16', '1 free, 2 chunk; 0 only in a slot that was never used'],
+    nameBytes:  [14, 'u16', 'length of the name, 0 for none'],
+    start:      [16, 'u32', 'first granule; checked against every other chunk'],
+    granules:   [20, 'u32', 'length in granules, at least 1'],
+    typeBytes:  [24, 'u16', 'length of the type, 0 for none'],
+    flags:      [26, 'u16', 'none yet; others refuse the volume'],
+    type:       [32, 'bytes16', 'what the owner says is in it; UTF-8, zero-padded'],
+    name:       [48, 'bytes64', 'unique in the volume; UTF-8, zero-padded'],
+  },
+})
+export type ChunkSlot = Values<typeof CHUNK_SLOT.fields>
+
+export function chunkSlotSeed(volumeSeed: number, slot: number): number {
+  return (volumeSeed ^ Math.imul(slot + 1, 0x9e3779b1)) >>> 0
+}
+
+/** Writes a slot with its checksum. */
+export function encodeChunkSlot(
+  values: Omit<ChunkSlot, 'checksum' | 'flags'>,
+  seed: number,
+  to: Uint8Array,
+  at = 0,
+): void {
+  CHUNK_SLOT.write({ ...values, flags: 0, checksum: 0 }, to, at)
+  const checksum = crc32c(seed, to, at + 4, at + CHUNK_SLOT.bytes)
+  new DataView(to.buffer, to.byteOffset + at).setUint32(0, checksum, true)
+}
+
+/** What is in a slot: its values, `unused`, or undefined when it is damaged. */
+export function decodeChunkSlot(
+  from: Uint8Array,
+  at: number,
+  seed: number,
+): ChunkSlot | 'unused' | undefined {
+  const values = CHUNK_SLOT.read(from, at)
+  if (values.state === 0) {
+    return from.subarray(at, at + CHUNK_SLOT.bytes).every((byte) => byte === 0)
+      ? 'unused'
+      : undefined
+  }
+  if (values.checksum !== crc32c(seed, from, at + 4, at + CHUNK_SLOT.bytes)) return undefined
+  const sane =
+    (values.state === CHUNK_STATE.FREE ||
+      (values.state === CHUNK_STATE.CHUNK && values.granules > 0)) &&
+    values.nameBytes <= NAME_BYTES_MAX &&
+    values.typeBytes <= TYPE_BYTES_MAX &&
+    values.generation <= GENERATION_MAX &&
+    values.flags === 0 &&
+    CHUNK_SLOT.reservedIsZero(from, at)
+  return sane ? values : undefined
+}

@@ -1,0 +1,100 @@
+/**
+ * A struct on media is one table: name, offset, kind, and what the field protects against. The
+ * table is checked when the module loads: fields do not overlap, are aligned and end within the
+ * struct. Little-endian. Bytes that no field names are reserved: written as zero, and checked.
+ */
+import { assert } from '../base/assert.js'
+import { WORD } from '../base/units.js'
+
+type Kind = 'u16' | 'u32' | 'u64' | `bytes${number}`
+export type FieldTable = Readonly<
+  Record<string, readonly [offset: number, kind: Kind, why: string]>
+>
+export type Values<T extends FieldTable> = {
+  -readonly [K in keyof T]: T[K][1] extends `bytes${number}` ? Uint8Array : number
+}
+
+export interface Struct<T extends FieldTable> {
+  readonly bytes: number
+  readonly fields: T
+  /** A u64 beyond 2^53 reads as Infinity, so that every range check refuses it. */
+  read(from: Uint8Array, at?: number): Values<T>
+  /** Writes all fields and zeroes everything else of the struct. */
+  write(values: Values<T>, to: Uint8Array, at?: number): void
+  /** Whether all bytes that no field names are zero. */
+  reservedIsZero(from: Uint8Array, at?: number): boolean
+}
+
+export function defineStruct<const T extends FieldTable>(definition: {
+  bytes: number
+  fields: T
+}): Struct<T> {
+  const { bytes, fields } = definition
+  const entries = Object.entries(fields).map(([name, [offset, kind]]) => ({
+    name,
+    offset,
+    kind,
+    size: sizeOf(kind),
+  }))
+  const named = new Uint8Array(bytes)
+  for (const { name, offset, kind, size } of entries) {
+    assert(offset + size <= bytes, `field ${name} ends behind its struct`)
+    assert(kind.startsWith('bytes') || offset % size === 0, `field ${name} is not aligned`)
+    assert(
+      named.subarray(offset, offset + size).every((owner) => owner === 0),
+      `field ${name} overlaps`,
+    )
+    named.fill(1, offset, offset + size)
+  }
+  return {
+    bytes,
+    fields,
+    read(from, at = 0) {
+      const view = new DataView(from.buffer, from.byteOffset + at, bytes)
+      const values: Record<string, number | Uint8Array> = {}
+      for (const { name, offset, kind, size } of entries) {
+        values[name] =
+          kind === 'u16'
+            ? view.getUint16(offset, true)
+            : kind === 'u32'
+              ? view.getUint32(offset, true)
+              : kind === 'u64'
+                ? joinWords(view.getUint32(offset, true), view.getUint32(offset + 4, true))
+                : from.slice(at + offset, at + offset + size)
+      }
+      return values as Values<T>
+    },
+    write(values, to, at = 0) {
+      to.fill(0, at, at + bytes)
+      const view = new DataView(to.buffer, to.byteOffset + at, bytes)
+      for (const { name, offset, kind, size } of entries) {
+        const value = values[name as keyof T] as number | Uint8Array
+        if (typeof value !== 'number') {
+          assert(value.length <= size, `value of field ${name} is too long`)
+          to.set(value, at + offset)
+        } else if (kind === 'u16') view.setUint16(offset, value, true)
+        else if (kind === 'u32') view.setUint32(offset, value, true)
+        else {
+          view.setUint32(offset, value % WORD, true)
+          view.setUint32(offset + 4, Math.floor(value / WORD), true)
+        }
+      }
+    },
+    reservedIsZero(from, at = 0) {
+      for (let i = 0; i < bytes; i++) if (named[i] === 0 && from[at + i] !== 0) return false
+      return true
+    },
+  }
+}
+
+/** Two u32 as one number; Infinity where it would not be exact. */
+export function joinWords(low: number, high: number): number {
+  return high > 0x1fffff ? Number.POSITIVE_INFINITY : high * WORD + low
+}
+
+function sizeOf(kind: Kind): number {
+  if (kind === 'u16') return 2
+  if (kind === 'u32') return 4
+  if (kind === 'u64') return 8
+  return Number(kind.slice(5))
+}

@@ -1,0 +1,60 @@
+/** The superblock: what never changes after format. One page, kept at both ends. */
+import { crc32c } from '../base/checksum.js'
+import { PAGE_BYTES } from '../base/units.js'
+import { defineStruct, type Values } from './struct.js'
+
+export const FORMAT_VERSION = 1
+/** ASCII "plinth", then bytes that a text tool or a 7-bit channel would damage. */
+export const MAGIC = Uint8Array.of(0x70, 0x6c, 0x69, 0x6e, 0x74, 0x68, 0x1a, 0xf5)
+export const LABEL_BYTES_MAX = 64
+
+/** Feature bits that this version knows. None yet. */
+export const FEATURES_KNOWN = { compatible: 0, readOnlyCompatible: 0, incompatible: 0 } as const
+
+export const SUPERBLOCK = defineStruct({
+  bytes: PAGE_BYTES,
+  // biome-ignore format: the columns are the table
+  fields: {
+    magic:              [0, 'bytes8', 'tells a volume from anything else'],
+    checksum:           [8, 'u32', 'CRC-32C of the page with this field zero'],
+    version:            [12, 'u32', 'another number means another meaning of everything below'],
+    compatible:         [16, 'u32', 'features that a version which does not know them may ignore'],
+    readOnlyCompatible: [20, 'u32', 'features that such a version may ignore when it only reads'],
+    incompatible:       [24, 'u32', 'features that make such a version refuse'],
+    copy:               [28, 'u32', '0 at the head, 1 at the tail: finds a misdirected write'],
+    uuid:               [32, 'bytes16', 'seed of all checksums: structures of another volume never pass'],
+    sizeBytes:          [48, 'u64', 'a device that is smaller was truncated'],
+    granuleBytes:       [56, 'u64', 'with size and log it gives every other place'],
+    logBytes:           [64, 'u64', 'length of the redo log'],
+    created:            [72, 'u64', 'milliseconds since 1970'],
+    label:              [80, 'bytes64', 'for people; UTF-8, zero-padded'],
+  },
+})
+export type Superblock = Values<typeof SUPERBLOCK.fields>
+
+/** The page, checksummed. */
+export function encodeSuperblock(values: Omit<Superblock, 'checksum' | 'magic'>): Uint8Array {
+  const page = new Uint8Array(SUPERBLOCK.bytes)
+  SUPERBLOCK.write({ ...values, magic: MAGIC, checksum: 0 }, page)
+  new DataView(page.buffer).setUint32(SUPERBLOCK.fields.checksum[0], crc32c(0, page), true)
+  return page
+}
+
+/** What is wrong with a page that should be a superblock. */
+export type SuperblockDefect = 'no-magic' | 'checksum' | 'reserved'
+
+export function decodeSuperblock(page: Uint8Array): Superblock | SuperblockDefect {
+  if (!MAGIC.every((byte, i) => page[i] === byte)) return 'no-magic'
+  const values = SUPERBLOCK.read(page)
+  const blank = page.slice()
+  new DataView(blank.buffer).setUint32(SUPERBLOCK.fields.checksum[0], 0, true)
+  if (crc32c(0, blank) !== values.checksum) return 'checksum'
+  // A later version may use what is reserved today: its number is looked at first.
+  if (values.version === FORMAT_VERSION && !SUPERBLOCK.reservedIsZero(page)) return 'reserved'
+  return values
+}
+
+/** Start value of every other checksum of this volume. */
+export function volumeSeed(uuid: Uint8Array): number {
+  return crc32c(0, uuid)
+}

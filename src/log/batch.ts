@@ -1,0 +1,136 @@
+/**
+ * A batch under construction: changes that reach the device all or not at all. It is built in the
+ * staging memory in the very form of its record, so that a commit copies it once.
+ *
+ * What is staged is not visible in the home places; `overlay` shows it to the transaction's own reads.
+ */
+import { PlinthError } from '../base/errors.js'
+import { type Offset, WORD } from '../base/units.js'
+import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+import {
+  ENTRY,
+  ENTRY_KIND_SHIFT,
+  ENTRY_WORDS_MAX,
+  ENTRY_WORDS_SHIFT,
+  RECORD_HEADER_BYTES,
+} from '../layout/record.js'
+import type { Mapping } from '../media/media.js'
+import { type Staging, TARGET_WORDS } from '../media/staging.js'
+
+const SLOT_WORDS = CHUNK_SLOT.bytes / 8
+
+export class Batch {
+  readonly staging: Staging
+  /** The longest record that the log takes. */
+  readonly #bytesMax: number
+
+  constructor(staging: Staging, bytesMax: number) {
+    this.staging = staging
+    this.#bytesMax = bytesMax
+    this.begin()
+  }
+
+  begin(): void {
+    this.staging.bytes = RECORD_HEADER_BYTES
+    this.staging.targetCount = 0
+  }
+
+  get isEmpty(): boolean {
+    return this.staging.bytes === RECORD_HEADER_BYTES
+  }
+
+  /** Stages bytes for a home place. */
+  write(mapping: Mapping, offset: number, source: Uint8Array): void {
+    const { length } = source
+    if (length === 0) return
+    const from = this.#payload(mapping.offset + offset, length)
+    this.staging.u8.set(source, from)
+    this.staging.target(mapping.slot, offset, from, length)
+  }
+
+  /** Stages one 32-bit word, little-endian. */
+  setUint32(mapping: Mapping, offset: number, value: number): void {
+    const from = this.#payload(mapping.offset + offset, 4)
+    this.staging.u32[from >>> 2] = value
+    this.staging.target(mapping.slot, offset, from, 4)
+  }
+
+  /** Stages one 64-bit word, little-endian; `value` is a whole number below 2^53. */
+  setUint64(mapping: Mapping, offset: number, value: number): void {
+    const from = this.#payload(mapping.offset + offset, 8)
+    const low = value >>> 0
+    this.staging.u32[from >>> 2] = low
+    this.staging.u32[(from >>> 2) + 1] = (value - low) / WORD
+    this.staging.target(mapping.slot, offset, from, 8)
+  }
+
+  /**
+   * Stages a slot of the chunk table for both copies. Returns where in the staging memory the
+   * caller has to put its bytes.
+   */
+  slot(first: Mapping, firstOffset: number, second: Mapping, secondOffset: number): number {
+    const from = this.#entry(ENTRY.SLOT, first.offset + firstOffset, SLOT_WORDS, CHUNK_SLOT.bytes)
+    this.staging.target(first.slot, firstOffset, from, CHUNK_SLOT.bytes)
+    this.staging.target(second.slot, secondOffset, from, CHUNK_SLOT.bytes)
+    return from
+  }
+
+  /** Voids what earlier records say of a range: it was freed, and its next owner may store there without a record. */
+  revoke(offset: Offset, length: number): void {
+    const from = this.#entry(ENTRY.REVOKE, offset, 0, 8)
+    const low = length >>> 0
+    this.staging.u32[from >>> 2] = low
+    this.staging.u32[(from >>> 2) + 1] = (length - low) / WORD
+  }
+
+  /** Puts what this batch has staged for a range of a mapping over `bytes`, its present contents. */
+  overlay(mapping: Mapping, offset: number, bytes: Uint8Array): void {
+    const { targets, targetCount, u8 } = this.staging
+    const end = offset + bytes.length
+    for (let at = 0; at < targetCount * TARGET_WORDS; at += TARGET_WORDS) {
+      if (targets[at] !== mapping.slot) continue
+      const to = targets[at + 1]!
+      const first = Math.max(to, offset)
+      const last = Math.min(to + targets[at + 3]!, end)
+      if (first >= last) continue
+      const from = targets[at + 2]! + first - to
+      bytes.set(u8.subarray(from, from + last - first), first - offset)
+    }
+  }
+
+  /** Room for the contents of a home place: as words where it can be, which saves 8 bytes. */
+  #payload(offset: Offset, length: number): number {
+    if (length % 8 === 0 && length <= ENTRY_WORDS_MAX * 8) {
+      return this.#entry(ENTRY.WORDS, offset, length / 8, length)
+    }
+    const padded = Math.ceil(length / 8) * 8
+    const at = this.#entry(ENTRY.BYTES, offset, 0, 8 + padded)
+    const { u32 } = this.staging
+    u32[at >>> 2] = length
+    u32[(at >>> 2) + 1] = 0
+    // The padding is on media and under the checksum: it is zero, not what the last batch left.
+    u32[(at + padded) >>> 2] = 0
+    u32[(at + padded + 4) >>> 2] = 0
+    return at + 8
+  }
+
+  /** Adds the head of an entry and room for `bytes`; returns where the room begins. */
+  #entry(kind: number, offset: Offset, words: number, bytes: number): number {
+    const { staging } = this
+    if (staging.bytes + 8 + bytes > this.#bytesMax) {
+      throw new PlinthError(
+        'ERR_TX_TOO_LARGE',
+        `the transaction needs more than the ${this.#bytesMax} bytes that a record of this log can have; ` +
+          'write large data with chunk.write, or format with a larger logSize',
+      )
+    }
+    staging.reserve(8 + bytes)
+    const at = staging.bytes
+    const low = offset >>> 0
+    staging.u32[at >>> 2] = low
+    staging.u32[(at >>> 2) + 1] =
+      ((offset - low) / WORD) | (kind << ENTRY_KIND_SHIFT) | (words << ENTRY_WORDS_SHIFT)
+    staging.bytes = at + 8 + bytes
+    return at + 8
+  }
+}

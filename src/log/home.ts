@@ -1,0 +1,110 @@
+/**
+ * Which home places hold logged changes that no checkpoint has made durable yet.
+ *
+ *   commit ──mark──▶ pending ──persist (checkpoint)──▶ home places durable, log space free
+ *                       └────forget (mapping is gone, its chunk freed)
+ *
+ * A pending unit is one bit in its mapping and one pair in a list. A pair whose bit is no longer set
+ * is stale and passed over, which makes `forget` free of cost.
+ */
+import type { Mapping, Media } from '../media/media.js'
+import { type Staging, TARGET_WORDS } from '../media/staging.js'
+
+const PAIRS_FIRST = 4096
+
+export class Home {
+  readonly #media: Media
+  readonly #shift: number
+  /** Pairs of (slot, unit). */
+  #list = new Uint32Array(PAIRS_FIRST * 2)
+  #words = 0
+
+  constructor(media: Media) {
+    this.#media = media
+    this.#shift = media.unitShift
+  }
+
+  /** Units marked since the last checkpoint, stale ones included. */
+  get units(): number {
+    return this.#words / 2
+  }
+
+  /** Marks the home places of a record. */
+  markTargets(staging: Staging): void {
+    const { targets, targetCount } = staging
+    for (let at = 0; at < targetCount * TARGET_WORDS; at += TARGET_WORDS) {
+      this.mark(this.#media.mappings[targets[at]!]!, targets[at + 1]!, targets[at + 3]!)
+    }
+  }
+
+  mark(mapping: Mapping, offset: number, length: number): void {
+    const shift = this.#shift
+    const unitOf = 2 ** shift
+    let pending = mapping.pending
+    if (pending === undefined) {
+      pending = new Uint32Array(Math.ceil(mapping.length / unitOf / 32))
+      mapping.pending = pending
+    }
+    // Offsets reach 2^32: `>>>` first makes them unsigned, and length >= 1.
+    const last = (offset + length - 1) >>> shift
+    for (let unit = offset >>> shift; unit <= last; unit++) {
+      const word = unit >>> 5
+      const bits = pending[word]!
+      const bit = 1 << (unit & 31)
+      if ((bits & bit) !== 0) continue
+      pending[word] = bits | bit
+      this.#push(mapping.slot, unit)
+    }
+  }
+
+  #push(slot: number, unit: number): void {
+    if (this.#words === this.#list.length) {
+      const grown = new Uint32Array(this.#list.length * 2)
+      grown.set(this.#list)
+      this.#list = grown
+    }
+    this.#list[this.#words++] = slot
+    this.#list[this.#words++] = unit
+  }
+
+  /** Whether a range touches a pending unit. */
+  isPending(mapping: Mapping, offset: number, length: number): boolean {
+    const { pending } = mapping
+    if (pending === undefined || length === 0) return false
+    const last = (offset + length - 1) >>> this.#shift
+    for (let unit = offset >>> this.#shift; unit <= last; unit++) {
+      if ((pending[unit >>> 5]! & (1 << (unit & 31))) !== 0) return true
+    }
+    return false
+  }
+
+  /** Whether anything of a mapping is pending. */
+  hasPending(mapping: Mapping): boolean {
+    return mapping.pending?.some((bits) => bits !== 0) ?? false
+  }
+
+  /** What was pending in a mapping need not reach the device: its chunk is freed. */
+  forget(mapping: Mapping): void {
+    mapping.pending = undefined
+  }
+
+  /** Writes every pending unit home and fences. */
+  persist(): void {
+    const list = this.#list
+    const { mappings } = this.#media
+    let kept = 0
+    for (let at = 0; at < this.#words; at += 2) {
+      const slot = list[at]!
+      const unit = list[at + 1]!
+      const pending = mappings[slot]?.pending
+      const word = unit >>> 5
+      const bit = 1 << (unit & 31)
+      if (pending === undefined || word >= pending.length || (pending[word]! & bit) === 0) continue
+      pending[word] = pending[word]! & ~bit
+      list[kept++] = slot
+      list[kept++] = unit
+    }
+    this.#words = 0
+    if (kept > 0) this.#media.persistUnits(list, kept / 2)
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * What the C addon offers: mapping at 64-bit positions, cache write-back, fences, and the one fused
+ * call of a commit. Nothing here knows what a volume is. Every call checks its arguments and throws;
+ * none of them crashes the process on a wrong one.
+ *
+ * A mapping is named by its slot, a small integer that is valid in the thread that made it.
+ */
+export interface NativeAddon {
+  /** The instruction that writes a line back, chosen at load from CPUID (HWCAP on arm64). */
+  readonly flushInstruction: 'clwb' | 'clflushopt' | 'clflush' | 'dc cvap' | 'dc cvac' | 'none'
+  /** Whether CRC-32C is computed by an instruction. */
+  readonly hardwareChecksum: boolean
+
+  /** Takes a lock on the open file description (flock, never waiting). False: somebody holds it. */
+  lock(fd: number, exclusive: boolean): boolean
+  /** Bytes of a block device, asked by ioctl; `fstat` says 0 there. */
+  blockDeviceSize(fd: number): number
+  /** Really allocates a stretch of a regular file (fallocate): no later ENOSPC. */
+  allocate(fd: number, offset: number, length: number): void
+
+  /**
+   * Maps `length` bytes (at most 4 GiB) from position `offset` (up to 2^53) and returns the slot.
+   * Slots are small and reused after `unmap`.
+   */
+  map(fd: number, offset: number, length: number, flags: number): number
+  /** An ArrayBuffer on the whole mapping. One at a time: a second one needs `detach` first. */
+  buffer(slot: number): ArrayBuffer
+  /** Detaches the ArrayBuffer, so that views on it are empty; the mapping stays. */
+  detach(slot: number): void
+  /** Detaches, then unmaps. The slot is free again. */
+  unmap(slot: number): void
+
+  /** Writes back the lines that hold the range. No fence. */
+  flush(slot: number, offset: number, length: number): void
+  /** Orders all earlier write-backs before anything later (sfence, dsb). */
+  fence(): void
+  /** `flush` and `fence` in one call. */
+  persist(slot: number, offset: number, length: number): void
+  /**
+   * Writes back `count` units: pairs of (slot, unit index) in `list`, each `1 << unitShift` bytes,
+   * then fences. The way of a checkpoint.
+   */
+  persistUnits(list: Uint32Array, count: number, unitShift: number): void
+  /**
+   * Copies `source` into the mapping and makes it durable: non-temporal stores where they pay,
+   * always followed by a write-back of the lines (a non-temporal store to a cached line stays in
+   * the cache on some processors), then a fence.
+   */
+  copyPersist(slot: number, offset: number, source: Uint8Array): void
+  /** The same with zeros. */
+  zeroPersist(slot: number, offset: number, length: number): void
+
+  /**
+   * Private mappings: the pages of a range that this process has its own copy of (bit 61 of
+   * /proc/self/pagemap is 0 and the page is present or swapped). Writes page indices, counted from the start of the mapping, to
+   * `out` until it is full and returns how many it wrote. `fromPage` continues a search.
+   */
+  privatePages(slot: number, fromPage: number, pageCount: number, out: Uint32Array): number
+  /** Gives pages back (MADV_DONTNEED). Page-aligned, else an error. */
+  discard(slot: number, offset: number, length: number): void
+
+  /** Zeroed memory whose address is a multiple of `alignment`, for O_DIRECT. Freed with the buffer. */
+  alignedBuffer(bytes: number, alignment: number): ArrayBuffer
+
+  /**
+   * Binds the memory of a commit and returns the fused call. Layouts are in
+   * src/media/staging.ts; `mailbox` and `targets` are Uint32Array, `staging` the record's bytes.
+   * The three buffers stay alive as long as the returned function.
+   *
+   * The call: (1) computes CRC-32C with start value mailbox[3] over staging[4, bytes) and stores it
+   * at staging[0]; (2) copies staging[0, bytes) to the log mapping; (3) unless mailbox[5] bit 0 is
+   * set, writes back those lines; (4) fences; (5) copies each target's bytes from staging to its
+   * mapping. All ranges are checked before (1); a wrong one throws and nothing has happened.
+   */
+  bindCommit(staging: ArrayBuffer, mailbox: Uint32Array, targets: Uint32Array): () => void
+
+  /** CRC-32C (Castagnoli), start value `seed`, of `bytes[offset, offset + length)`. */
+  crc32c(seed: number, bytes: Uint8Array, offset: number, length: number): number
+
+  /**
+   * A writer of one descriptor that works off the event loop (a thread of the libuv pool).
+   * One write is under way at a time.
+   */
+  createWriter(fd: number): number
+  /**
+   * Starts writing bytes[offset, offset + length) to `position` with pwrite, all of it, then,
+   * when `sync` is true, fdatasync. `done` is called on the event loop with 0 or the errno, exactly once.
+   * Throws when a write is under way. The bytes stay pinned until done.
+   */
+  startWrite(
+    writer: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+    sync: boolean,
+    done: (errno: number) => void,
+  ): void
+  /**
+   * Blocks until the write under way has ended and returns 0 or its errno; 0 at once when there is none.
+   * `done` is still called later, on the event loop.
+   */
+  waitWrite(writer: number): number
+  /** Frees the writer, after waiting for its write. */
+  closeWriter(writer: number): void
+
+  /** The cheapest system call there is (getppid), for the benchmark. */
+  noopSystemCall(): void
+  /** A call that does nothing, for the benchmark. */
+  noop(): void
+}
+
+/** Flags of `map`. Shared and writable is 0. */
+export const MAP = {
+  /** MAP_PRIVATE | MAP_NORESERVE: stores stay in this process. */
+  PRIVATE: 1,
+  /** MAP_SHARED_VALIDATE | MAP_SYNC: succeeds only on real DAX. */
+  SYNC: 2,
+  /** PROT_READ alone: a store through the buffer is a fault, so only for `flush`-free probing. */
+  READ_ONLY: 4,
+  /** MAP_POPULATE. */
+  POPULATE: 8,
+} as const

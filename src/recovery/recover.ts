@@ -1,0 +1,163 @@
+/**
+ * From raw bytes to a consistent volume: runs at every open, is bounded by the log, and may be cut
+ * short anywhere and begun again.
+ *
+ *   1  walk the log: longest valid prefix, revocations         reads
+ *   2  store what the records say in their home places         visible only
+ *   3  make the home places durable                            a crash before 4 repeats it all
+ *   4  (the caller) write the anchors with a new epoch         records of this run never pass again
+ *
+ * The epoch is what makes the end of the prefix final: a record that lay behind a torn one can
+ * never follow the records of a later run.
+ */
+import { type LogPosition, MIB, type Offset } from '../base/units.js'
+import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+import { type Geometry, TABLE_AT } from '../layout/geometry.js'
+import { ENTRY } from '../layout/record.js'
+import { Home } from '../log/home.js'
+import { type LogBytes, Revocations, walkLog } from '../log/replay.js'
+import type { Mapping, Media } from '../media/media.js'
+
+/** Data is mapped in windows of this much, and at most so many at a time. */
+const WINDOW_BYTES = 16 * MIB
+const WINDOWS_MAX = 64
+
+export interface Replayed {
+  readonly end: LogPosition
+  readonly records: number
+  readonly bytes: number
+  /** Chunk slots that the log has touched: at least so many are in use. */
+  readonly slotsUsed: number
+}
+
+export interface ReplayParts {
+  readonly media: Media
+  readonly geometry: Geometry
+  readonly head: Mapping
+  readonly tail: Mapping
+  readonly log: LogBytes
+}
+
+/** A change to the data area that replay would make. */
+export interface Change {
+  readonly offset: Offset
+  readonly bytes: Uint8Array
+}
+
+/** Replays the log into the device: durable when it returns. */
+export function replay(parts: ReplayParts): Replayed {
+  const { media } = parts
+  const home = new Home(media)
+  const windows = new Windows(media, parts.geometry, home)
+  const replayed = walk(parts, home, (offset, bytes) => windows.store(offset, bytes))
+  home.persist()
+  windows.close()
+  return replayed
+}
+
+/**
+ * Replays the log for a reader: the chunk table as it should be, in memory; changes of chunks as a
+ * list. Nothing is written.
+ */
+export function replayToMemory(parts: ReplayParts): Replayed & { changes: Change[] } {
+  const changes: Change[] = []
+  const replayed = walk(parts, new Home(parts.media), (offset, bytes) => {
+    changes.push({ offset, bytes: bytes.slice() })
+  })
+  return { ...replayed, changes }
+}
+
+function walk(
+  parts: ReplayParts,
+  home: Home,
+  storeData: (offset: Offset, bytes: Uint8Array) => void,
+): Replayed {
+  const { media, geometry, head, tail, log } = parts
+  const revocations = new Revocations()
+  const prefix = walkLog(log, (kind, offset, length, _from, position) => {
+    if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
+  })
+  revocations.settle()
+  let slotsUsed = 0
+  walkLog(
+    log,
+    (kind, offset, length, from, position) => {
+      const bytes = log.bytes.subarray(from, from + length)
+      if (kind === ENTRY.SLOT) {
+        const second = geometry.tableCopyAt - tail.offset + offset - TABLE_AT
+        media.store(head, offset, bytes)
+        media.store(tail, second, bytes)
+        home.mark(head, offset, length)
+        home.mark(tail, second, length)
+        slotsUsed = Math.max(slotsUsed, (offset - TABLE_AT) / CHUNK_SLOT.bytes + 1)
+      } else if (kind !== ENTRY.REVOKE) {
+        revocations.pieces(offset, length, position, (skip, rest) => {
+          storeData(offset + skip, bytes.subarray(skip, skip + rest))
+        })
+      }
+    },
+    prefix,
+  )
+  return { ...prefix, bytes: prefix.end - log.head, slotsUsed }
+}
+
+/** Stretches of the data area, mapped as replay comes by. */
+class Windows {
+  readonly #media: Media
+  readonly #geometry: Geometry
+  readonly #home: Home
+  readonly #windowBytes: number
+  readonly #open = new Map<number, Mapping>()
+  #last: Mapping | undefined
+
+  constructor(media: Media, geometry: Geometry, home: Home) {
+    this.#media = media
+    this.#geometry = geometry
+    this.#home = home
+    this.#windowBytes = Math.max(WINDOW_BYTES, geometry.granuleBytes)
+  }
+
+  store(offset: Offset, bytes: Uint8Array): void {
+    let done = 0
+    while (done < bytes.length) {
+      const mapping = this.#at(offset + done)
+      const at = offset + done - mapping.offset
+      const length = Math.min(bytes.length - done, mapping.length - at)
+      this.#media.store(
+        mapping,
+        at,
+        length === bytes.length ? bytes : bytes.subarray(done, done + length),
+      )
+      this.#home.mark(mapping, at, length)
+      done += length
+    }
+  }
+
+  #at(offset: Offset): Mapping {
+    const last = this.#last
+    if (last !== undefined && offset >= last.offset && offset < last.offset + last.length) {
+      return last
+    }
+    const { dataAt, tailAt } = this.#geometry
+    const index = Math.floor((offset - dataAt) / this.#windowBytes)
+    let mapping = this.#open.get(index)
+    if (mapping === undefined) {
+      // Replay has no order of place: a bounded number of windows, all written home when it is reached.
+      if (this.#open.size === WINDOWS_MAX) {
+        this.#home.persist()
+        this.close()
+      }
+      const start = dataAt + index * this.#windowBytes
+      mapping = this.#media.map(start, Math.min(this.#windowBytes, tailAt - start))
+      this.#open.set(index, mapping)
+    }
+    this.#last = mapping
+    return mapping
+  }
+
+  close(): void {
+    for (const mapping of this.#open.values()) this.#media.unmap(mapping)
+    this.#open.clear()
+    this.#last = undefined
+  }
+}

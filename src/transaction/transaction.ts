@@ -1,0 +1,210 @@
+/**
+ * A transaction: work in progress, seen by nobody else, then all of it or nothing.
+ *
+ *   begin ──▶ allocate, free, rename, write, set…  ──▶ commit    one record, one fence
+ *                                                  └─▶ rollback  memory as before, nothing was written
+ *
+ * Bytes wait in the batch. The chunk table's indexes change at once, so that the transaction sees
+ * its own allocations and names; `#undo` turns them back. Space that it frees is given out again
+ * only after the commit: until then it may still be wanted.
+ */
+
+import type { Chunk } from '../allocator/chunk.js'
+import { checkRange, insideOf, mappingOf } from '../allocator/chunk.js'
+import type { AllocateOptions, ChunkStore } from '../allocator/chunk-store.js'
+import type { Text } from '../allocator/chunk-table.js'
+import { checkBytes, checkInteger } from '../base/arguments.js'
+import { PlinthError } from '../base/errors.js'
+import { CHUNK_STATE } from '../layout/chunk-slot.js'
+import { joinWords } from '../layout/struct.js'
+import type { Batch } from '../log/batch.js'
+
+interface Renamed {
+  readonly slot: number
+  readonly before: Text | undefined
+}
+
+/** What a transaction function is given. Valid until that function returns. */
+export class Transaction {
+  readonly #store: ChunkStore
+  readonly #batch: Batch
+  #active = false
+  readonly #published: Chunk[] = []
+  readonly #freed: Chunk[] = []
+  readonly #renamed: Renamed[] = []
+
+  /** @internal The volume makes the one it has. */
+  constructor(store: ChunkStore) {
+    this.#store = store
+    this.#batch = store.log.batch
+  }
+
+  /**
+   * Allocates a chunk. It exists once the transaction commits; its handle may be used at once.
+   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE, ERR_TX_TOO_LARGE
+   */
+  allocate(options: AllocateOptions): Chunk {
+    this.#check()
+    const chunk = this.#store.reserve(options)
+    this.#stagePublish(chunk)
+    return chunk
+  }
+
+  /** Makes a reserved chunk exist once the transaction commits. */
+  publish(chunk: Chunk): void {
+    this.#checkChunk(chunk)
+    if (insideOf(chunk).state !== 'reserved' || this.#published.includes(chunk)) {
+      throw new PlinthError('ERR_CHUNK_EXISTS', `chunk ${chunk.id} is not a reservation`)
+    }
+    this.#stagePublish(chunk)
+  }
+
+  #stagePublish(chunk: Chunk): void {
+    this.#published.push(chunk)
+    this.#store.stagePublish(chunk, this.#batch)
+  }
+
+  /**
+   * Frees a chunk. Its views are emptied and its space can be had again when the transaction has
+   * committed; its name at once.
+   */
+  free(chunk: Chunk): void {
+    this.#checkChunk(chunk)
+    const inside = insideOf(chunk)
+    this.#store.stageFree(chunk, this.#batch)
+    const before = this.#store.table.nameOf(inside.slot)
+    if (before !== undefined) this.#rename(inside.slot, undefined)
+    this.#freed.push(chunk)
+    inside.state = 'freeing'
+  }
+
+  /** Gives a chunk another name, or with undefined none. */
+  rename(chunk: Chunk, name: string | undefined): void {
+    this.#checkChunk(chunk)
+    const { slot } = insideOf(chunk)
+    const text = name === undefined ? undefined : this.#store.parseName(name)
+    this.#rename(slot, text)
+    this.#store.table.stage(slot, this.#batch, CHUNK_STATE.CHUNK)
+  }
+
+  #rename(slot: number, name: Text | undefined): void {
+    const { table } = this.#store
+    this.#renamed.push({ slot, before: table.nameOf(slot) })
+    table.rename(slot, name)
+  }
+
+  /**
+   * Writes bytes into a chunk when the transaction commits.
+   * @throws RangeError ERR_OUT_OF_RANGE; PlinthError ERR_TX_TOO_LARGE before anything is written
+   */
+  write(chunk: Chunk, offset: number, bytes: Uint8Array): void {
+    checkBytes(bytes, 'bytes')
+    this.#checkChunk(chunk)
+    checkRange(chunk, offset, bytes.length)
+    this.#batch.write(mappingOf(chunk), offset, bytes)
+  }
+
+  /** Writes a 32-bit word, little-endian; 0 to 2^32 - 1. */
+  setUint32(chunk: Chunk, offset: number, value: number): void {
+    this.#checkChunk(chunk)
+    checkRange(chunk, offset, 4)
+    if (value >>> 0 !== value) checkInteger(value, 'value', 0, 0xffffffff)
+    this.#batch.setUint32(mappingOf(chunk), offset, value)
+  }
+
+  /** Writes a 64-bit word, little-endian; 0 to 2^53 - 1, so that it is exact as a number. */
+  setUint64(chunk: Chunk, offset: number, value: number): void {
+    this.#checkChunk(chunk)
+    checkRange(chunk, offset, 8)
+    checkInteger(value, 'value', 0)
+    this.#batch.setUint64(mappingOf(chunk), offset, value)
+  }
+
+  /** A copy of `length` bytes as this transaction sees them: with its own writes. */
+  read(chunk: Chunk, offset: number, length: number): Uint8Array {
+    this.#checkChunk(chunk)
+    checkRange(chunk, offset, length)
+    const mapping = mappingOf(chunk)
+    const bytes = mapping.bytes.slice(offset, offset + length)
+    this.#batch.overlay(mapping, offset, bytes)
+    return bytes
+  }
+
+  /** A 32-bit word as this transaction sees it. */
+  getUint32(chunk: Chunk, offset: number): number {
+    const b = this.read(chunk, offset, 4)
+    return (b[0]! | (b[1]! << 8) | (b[2]! << 16) | (b[3]! << 24)) >>> 0
+  }
+
+  /** A 64-bit word as this transaction sees it; Infinity beyond 2^53. */
+  getUint64(chunk: Chunk, offset: number): number {
+    return joinWords(this.getUint32(chunk, offset), this.getUint32(chunk, offset + 4))
+  }
+
+  /** @internal */
+  get isActive(): boolean {
+    return this.#active
+  }
+
+  /** @internal */
+  begin(): void {
+    this.#batch.begin()
+    this.#active = true
+  }
+
+  /** @internal Hands the batch to the log, then settles memory. */
+  commit(): void {
+    if (!this.#batch.isEmpty) this.#store.log.commit()
+    this.#finish()
+  }
+
+  /** @internal The same; durable when the promise resolves. */
+  commitAsync(): Promise<void> {
+    const durable = this.#batch.isEmpty ? Promise.resolve() : this.#store.log.commitAsync()
+    this.#finish()
+    return durable
+  }
+
+  #finish(): void {
+    this.#active = false
+    if (this.#published.length > 0) {
+      for (const chunk of this.#published) {
+        const inside = insideOf(chunk)
+        if (inside.state === 'reserved') inside.state = 'live'
+      }
+      this.#published.length = 0
+    }
+    if (this.#freed.length > 0) {
+      for (const chunk of this.#freed) this.#store.finishFree(chunk)
+      this.#freed.length = 0
+    }
+    if (this.#renamed.length > 0) this.#renamed.length = 0
+  }
+
+  /** @internal Memory becomes as it was at `begin`. */
+  rollback(): void {
+    this.#active = false
+    this.#batch.begin()
+    const { table } = this.#store
+    for (const { slot, before } of this.#renamed.reverse()) table.rename(slot, before)
+    this.#renamed.length = 0
+    for (const chunk of this.#freed) insideOf(chunk).state = 'live'
+    this.#freed.length = 0
+    for (const chunk of this.#published) this.#store.cancel(chunk)
+    this.#published.length = 0
+  }
+
+  #check(): void {
+    if (!this.#active) {
+      throw new PlinthError(
+        'ERR_TX_ENDED',
+        'this transaction has ended; its work is done inside the function',
+      )
+    }
+  }
+
+  #checkChunk(chunk: Chunk): void {
+    this.#check()
+    this.#store.check(chunk)
+  }
+}

@@ -1,0 +1,131 @@
+/** Making a volume of a device, in an order that a crash leaves "not a volume" or a whole one. */
+import { randomFillSync } from 'node:crypto'
+import fs from 'node:fs'
+import { PlinthError } from '../base/errors.js'
+import { PAGE_BYTES } from '../base/units.js'
+import { Device } from '../device/device.js'
+import { statOf } from '../device/identify.js'
+import { openOrThrow } from '../device/lock.js'
+import { identifyContents, SIGNATURE_BYTES } from '../device/signature.js'
+import { ANCHOR_STATE } from '../layout/anchor.js'
+import {
+  ANCHOR_AT,
+  type Geometry,
+  planGeometry,
+  SUPERBLOCK_AT,
+  TABLE_AT,
+} from '../layout/geometry.js'
+import { encodeSuperblock, FORMAT_VERSION, volumeSeed } from '../layout/superblock.js'
+import type { Media } from '../media/media.js'
+import { mapAreas } from './areas.js'
+import { type FormatOptions, parseFormatOptions } from './options.js'
+
+export function formatDevice(path: string, options: FormatOptions | undefined): void {
+  const parsed = parseFormatOptions(options)
+  const creates = statOf(path) === undefined
+  if (creates && parsed.size === undefined) {
+    throw new PlinthError(
+      'ERR_DEVICE_MISSING',
+      `nothing is at ${path}; give a size to have a file created there`,
+    )
+  }
+  if (creates) {
+    const { O_RDWR, O_CREAT, O_EXCL } = fs.constants
+    fs.closeSync(openOrThrow(path, O_RDWR | O_CREAT | O_EXCL, 0o600))
+  }
+  try {
+    const { backend, granularity } = parsed
+    const device = new Device({ path, backend, granularity, readOnly: false })
+    try {
+      formatOpened(device, parsed)
+    } finally {
+      device.close()
+    }
+  } catch (error) {
+    if (creates) fs.rmSync(path, { force: true })
+    throw error
+  }
+}
+
+function formatOpened(device: Device, wanted: ReturnType<typeof parseFormatOptions>): void {
+  const isFile = device.kind === 'file' || device.kind === 'tmpfs' || device.kind === 'fsdax'
+  const deviceBytes = device.sizeBytes
+  const sizeBytes = wanted.size ?? deviceBytes
+  if (sizeBytes > deviceBytes && !isFile) {
+    throw new PlinthError(
+      'ERR_DEVICE_TOO_SMALL',
+      `${device.path} has ${deviceBytes} bytes, ${sizeBytes} are wanted`,
+    )
+  }
+  const geometry = planGeometry({
+    sizeBytes,
+    granuleBytes: wanted.granule,
+    logBytes: wanted.logSize,
+    alignBytes: device.alignBytes,
+  })
+  if (!wanted.force) refuseContents(device, deviceBytes)
+  if (isFile) device.allocate(sizeBytes)
+  writeVolume(device.media(geometry.sizeBytes), geometry, {
+    alignBytes: device.alignBytes,
+    label: wanted.label,
+    uuid: randomFillSync(new Uint8Array(16)),
+    created: Date.now(),
+  })
+}
+
+/** What stands at either end must be zero, or the user must have said `force`. */
+function refuseContents(device: Device, deviceBytes: number): void {
+  const length = Math.min(SIGNATURE_BYTES, deviceBytes)
+  if (length < PAGE_BYTES) return
+  const contents = identifyContents(
+    device.read(0, length),
+    device.read(deviceBytes - length, length),
+  )
+  if (contents !== undefined) {
+    throw new PlinthError(
+      'ERR_DEVICE_IN_USE',
+      `${device.path} holds ${contents}; the option force overwrites it`,
+    )
+  }
+}
+
+/** Writes a new volume to media, whatever was there. Durable when it returns. */
+export function writeVolume(
+  media: Media,
+  geometry: Geometry,
+  about: { alignBytes: number; label: Uint8Array; uuid: Uint8Array; created: number },
+): void {
+  const seed = volumeSeed(about.uuid)
+  const areas = mapAreas(media, geometry, seed, about.alignBytes)
+  const { head, tail } = areas
+  // 1. No superblock: from here on a crash leaves no volume, neither the old one nor half a new one.
+  media.zero(head, SUPERBLOCK_AT, PAGE_BYTES)
+  media.zero(tail, areas.superblockCopyAt, PAGE_BYTES)
+  media.fence()
+  // 2. Empty tables, no record that could be taken for one of this volume's, anchors at the start.
+  // Writing the whole log also has a filesystem allocate it for good: later writes only overwrite.
+  media.zero(head, ANCHOR_AT, PAGE_BYTES)
+  media.zero(head, TABLE_AT, geometry.tableBytes + geometry.logBytes)
+  media.zero(tail, areas.tableCopyAt, geometry.tableBytes + PAGE_BYTES)
+  media.fence()
+  areas.anchors.write({ epoch: 0, state: ANCHOR_STATE.CLOSED, head: 0, slotsUsed: 0 })
+  // 3. Superblocks, the second first: the volume exists with the first of them that is whole.
+  const values = {
+    version: FORMAT_VERSION,
+    compatible: 0,
+    readOnlyCompatible: 0,
+    incompatible: 0,
+    uuid: about.uuid,
+    sizeBytes: geometry.sizeBytes,
+    granuleBytes: geometry.granuleBytes,
+    logBytes: geometry.logBytes,
+    created: about.created,
+    label: about.label,
+  }
+  media.write(tail, areas.superblockCopyAt, encodeSuperblock({ ...values, copy: 1 }))
+  media.fence()
+  media.write(head, SUPERBLOCK_AT, encodeSuperblock({ ...values, copy: 0 }))
+  media.fence()
+  media.unmap(head)
+  media.unmap(tail)
+}

@@ -1,0 +1,284 @@
+/**
+ * From a device to the parts of an open volume: superblock, log, table. Bytes are checked before
+ * they are believed; nothing is written before all of them were.
+ */
+import { performance } from 'node:perf_hooks'
+import { ChunkStore } from '../allocator/chunk-store.js'
+import { ChunkTable } from '../allocator/chunk-table.js'
+import { PlinthError } from '../base/errors.js'
+import { alignDown, alignUp, isPowerOfTwo, type Offset, PAGE_BYTES } from '../base/units.js'
+import { ANCHOR_STATE } from '../layout/anchor.js'
+import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+import {
+  computeGeometry,
+  type Geometry,
+  GRANULE_BYTES_MAX,
+  GRANULE_BYTES_MIN,
+  LOG_BYTES_MAX,
+  LOG_BYTES_MIN,
+  SUPERBLOCK_AT,
+  TABLE_AT,
+  VOLUME_BYTES_MIN,
+} from '../layout/geometry.js'
+import {
+  decodeSuperblock,
+  encodeSuperblock,
+  FEATURES_KNOWN,
+  FORMAT_VERSION,
+  type Superblock,
+  volumeSeed,
+} from '../layout/superblock.js'
+import { Home } from '../log/home.js'
+import { Log, recordSeed } from '../log/log.js'
+import type { Mapping, Media } from '../media/media.js'
+import { type Change, type Replayed, replay, replayToMemory } from '../recovery/recover.js'
+import { type Areas, mapAreas } from './areas.js'
+
+/** What can be read before media are chosen: a device, or an image in a test. */
+export interface Readable {
+  readonly sizeBytes: number
+  read(offset: Offset, length: number): Uint8Array
+}
+
+/** What recovery found and did when the volume was opened. */
+export interface Recovery {
+  /** Whether the last user closed the volume. */
+  readonly clean: boolean
+  readonly recordsReplayed: number
+  /** Bytes of log that they took. */
+  readonly bytesReplayed: number
+  /** Structures that were damaged or behind and were restored from their second copy. */
+  readonly healed: number
+  readonly durationMs: number
+}
+
+export interface Loaded {
+  readonly superblock: Superblock
+  readonly geometry: Geometry
+  readonly log: Log
+  readonly table: ChunkTable
+  readonly store: ChunkStore
+  readonly recovery: Recovery
+}
+
+export interface Found {
+  readonly superblock: Superblock
+  readonly geometry: Geometry
+  /** Whether both copies are whole and say the same. */
+  readonly twice: boolean
+}
+
+/**
+ * Finds the superblock of a volume.
+ * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW, ERR_DEVICE_TRUNCATED
+ */
+export function findSuperblock(device: Readable, path: string, readOnly: boolean): Found {
+  const { sizeBytes } = device
+  if (sizeBytes < PAGE_BYTES) {
+    throw new PlinthError('ERR_NOT_A_VOLUME', `${path} has ${sizeBytes} bytes: it holds no volume`)
+  }
+  const first = decodeSuperblock(device.read(SUPERBLOCK_AT, PAGE_BYTES))
+  const good = typeof first !== 'string' && first.copy === 0
+  // The first copy tells where the second is; without it, it is looked for at the device's end.
+  const secondAt = alignDown(good ? first.sizeBytes : sizeBytes, PAGE_BYTES) - PAGE_BYTES
+  const second =
+    Number.isFinite(secondAt) && secondAt >= 0 && secondAt + PAGE_BYTES <= sizeBytes
+      ? decodeSuperblock(device.read(secondAt, PAGE_BYTES))
+      : 'no-magic'
+  const secondGood = typeof second !== 'string' && second.copy === 1
+  const superblock = good ? first : secondGood ? second : undefined
+  if (superblock === undefined) {
+    if (first === 'no-magic' && second === 'no-magic') {
+      throw new PlinthError('ERR_NOT_A_VOLUME', `${path} does not hold a plinth volume`)
+    }
+    throw corrupt(`${path}: both superblocks are damaged`)
+  }
+  refuseNewer(superblock, path, readOnly)
+  const geometry = geometryOf(superblock, path)
+  if (sizeBytes < geometry.sizeBytes) {
+    throw new PlinthError(
+      'ERR_DEVICE_TRUNCATED',
+      `${path} has ${sizeBytes} bytes, the volume on it ${geometry.sizeBytes}: it was truncated, or copied in part`,
+    )
+  }
+  return { superblock, geometry, twice: good && secondGood && isSame(first, second) }
+}
+
+function isSame(first: Superblock, second: Superblock): boolean {
+  return (
+    Buffer.compare(
+      encodeSuperblock({ ...first, copy: 0 }),
+      encodeSuperblock({ ...second, copy: 0 }),
+    ) === 0
+  )
+}
+
+function refuseNewer(superblock: Superblock, path: string, readOnly: boolean): void {
+  const unknown = superblock.incompatible & ~FEATURES_KNOWN.incompatible
+  const unknownToWrite = superblock.readOnlyCompatible & ~FEATURES_KNOWN.readOnlyCompatible
+  if (superblock.version !== FORMAT_VERSION || unknown !== 0) {
+    throw new PlinthError(
+      'ERR_FORMAT_TOO_NEW',
+      `${path}: the volume has format ${superblock.version} with features ${unknown}; this version knows format ${FORMAT_VERSION}`,
+    )
+  }
+  if (unknownToWrite !== 0 && !readOnly) {
+    throw new PlinthError(
+      'ERR_FORMAT_TOO_NEW',
+      `${path}: the volume has features that this version cannot write; it can be opened with readOnly`,
+    )
+  }
+}
+
+function geometryOf(superblock: Superblock, path: string): Geometry {
+  const { sizeBytes, granuleBytes, logBytes } = superblock
+  const sane =
+    sizeBytes >= VOLUME_BYTES_MIN &&
+    Number.isSafeInteger(sizeBytes) &&
+    sizeBytes % PAGE_BYTES === 0 &&
+    granuleBytes >= GRANULE_BYTES_MIN &&
+    granuleBytes <= GRANULE_BYTES_MAX &&
+    isPowerOfTwo(granuleBytes) &&
+    logBytes >= LOG_BYTES_MIN &&
+    logBytes <= LOG_BYTES_MAX &&
+    logBytes % PAGE_BYTES === 0
+  const geometry = sane ? computeGeometry({ sizeBytes, granuleBytes, logBytes }) : undefined
+  if (geometry === undefined)
+    throw corrupt(`${path}: the superblock describes an impossible volume`)
+  return geometry
+}
+
+export interface LoadOptions {
+  readonly media: Media
+  readonly found: Found
+  readonly alignBytes: number
+  readonly readOnly: boolean
+  readonly warmBytes: number
+  readonly checkWritable: () => void
+}
+
+/** Recovers the volume on media and makes its parts. */
+export function loadVolume(options: LoadOptions): Loaded {
+  const started = performance.now()
+  const { media, found, readOnly } = options
+  const { superblock, geometry } = found
+  if (geometry.granuleBytes % options.alignBytes !== 0) {
+    throw new PlinthError(
+      'ERR_BACKEND_LIMIT',
+      `the volume's granule of ${geometry.granuleBytes} bytes is not a multiple of the ${options.alignBytes} to which this device maps`,
+    )
+  }
+  const seed = volumeSeed(superblock.uuid)
+  const areas = mapAreas(media, geometry, seed, options.alignBytes)
+  const { head, tail } = areas
+  const read = areas.anchors.read()
+  if (read === undefined) throw corrupt('both anchors are damaged')
+  const { anchor } = read
+  const parts = {
+    media,
+    geometry,
+    head,
+    tail,
+    log: {
+      geometry,
+      bytes: areas.ring,
+      head: anchor.head,
+      seed: recordSeed(seed, anchor.epoch),
+    },
+  }
+  // 1. The log, into its home places. Nothing else may be read before.
+  const replayed: Replayed & { readonly changes?: readonly Change[] } = readOnly
+    ? replayToMemory(parts)
+    : replay(parts)
+  // 2. The table, and the copies that are damaged or behind.
+  const table = new ChunkTable({ geometry, seed, head, tail })
+  let healed = read.damaged.filter(Boolean).length
+  const home = new Home(media)
+  table.load(Math.max(anchor.slotsUsed, replayed.slotsUsed), (slot, from) => {
+    healed++
+    healSlot(media, home, areas, slot, from)
+  })
+  const epoch = (anchor.epoch + 1) >>> 0
+  const position = alignUp(replayed.end, media.appendBytes)
+  if (!readOnly) {
+    home.persist()
+    if (!found.twice) {
+      healed++
+      healSuperblocks(media, areas, superblock)
+    }
+    // 3. A new epoch: what is left of the old log never counts again, and nothing of it is needed.
+    areas.anchors.write({
+      epoch,
+      state: ANCHOR_STATE.OPEN,
+      head: position,
+      slotsUsed: table.slotsUsed,
+    })
+  }
+  const { changes } = replayed
+  const log = new Log({
+    media,
+    geometry,
+    anchors: areas.anchors,
+    seed,
+    epoch,
+    head,
+    position,
+    slotsUsed: () => table.slotsUsed,
+  })
+  const store = new ChunkStore({
+    geometry,
+    table,
+    log,
+    warmBytes: options.warmBytes,
+    readOnly,
+    checkWritable: options.checkWritable,
+    onMap: changes && ((mapping) => applyChanges(mapping, changes)),
+  })
+  return {
+    superblock,
+    geometry,
+    log,
+    table,
+    store,
+    recovery: {
+      clean: anchor.state === ANCHOR_STATE.CLOSED && replayed.records === 0,
+      recordsReplayed: replayed.records,
+      bytesReplayed: replayed.bytes,
+      healed,
+      durationMs: performance.now() - started,
+    },
+  }
+}
+
+function healSlot(media: Media, home: Home, areas: Areas, slot: number, from: 0 | 1): void {
+  const { head, tail } = areas
+  const firstAt = TABLE_AT + slot * CHUNK_SLOT.bytes
+  const secondAt = areas.tableCopyAt + slot * CHUNK_SLOT.bytes
+  const [source, sourceAt] = from === 0 ? [head, firstAt] : [tail, secondAt]
+  const [target, targetAt] = from === 0 ? [tail, secondAt] : [head, firstAt]
+  media.store(target, targetAt, source.bytes.slice(sourceAt, sourceAt + CHUNK_SLOT.bytes))
+  home.mark(target, targetAt, CHUNK_SLOT.bytes)
+}
+
+function healSuperblocks(media: Media, areas: Areas, superblock: Superblock): void {
+  // The damaged one first or the whole one again, the same either way: one is whole at any instant.
+  media.write(areas.tail, areas.superblockCopyAt, encodeSuperblock({ ...superblock, copy: 1 }))
+  media.fence()
+  media.write(areas.head, SUPERBLOCK_AT, encodeSuperblock({ ...superblock, copy: 0 }))
+  media.fence()
+}
+
+/** What the log says of a chunk, put over a reader's private view of it. */
+function applyChanges(mapping: Mapping, changes: readonly Change[]): void {
+  const end = mapping.offset + mapping.length
+  for (const { offset, bytes } of changes) {
+    const from = Math.max(offset, mapping.offset)
+    const to = Math.min(offset + bytes.length, end)
+    if (from < to)
+      mapping.bytes.set(bytes.subarray(from - offset, to - offset), from - mapping.offset)
+  }
+}
+
+function corrupt(what: string): PlinthError {
+  return new PlinthError('ERR_VOLUME_CORRUPT', what)
+}

@@ -1,0 +1,418 @@
+/** The volume: the front door. */
+import type { Chunk } from '../allocator/chunk.js'
+import { insideOf } from '../allocator/chunk.js'
+import type { AllocateOptions } from '../allocator/chunk-store.js'
+import { checkPath, describe } from '../base/arguments.js'
+import { argumentTypeError, PlinthError } from '../base/errors.js'
+import { Device } from '../device/device.js'
+import type { DeviceKind } from '../device/identify.js'
+import type { Backend } from '../device/mapper.js'
+import { ANCHOR_STATE } from '../layout/anchor.js'
+import { COUNTER, type Granularity, type Media } from '../media/media.js'
+import { Transaction } from '../transaction/transaction.js'
+import { formatDevice } from './format.js'
+import { findSuperblock, type Loaded, loadVolume, type Recovery } from './load.js'
+import { type FormatOptions, type OpenOptions, parseOpenOptions } from './options.js'
+
+export interface VolumeInfo {
+  readonly path: string
+  readonly uuid: string
+  /** Undefined for none. */
+  readonly label: string | undefined
+  /** Bytes of the volume. */
+  readonly size: number
+  /** Bytes of a granule. */
+  readonly granule: number
+  readonly kind: DeviceKind | 'memory'
+  readonly granularity: Granularity
+  readonly backend: Backend | 'memory'
+  readonly readOnly: boolean
+  readonly created: Date
+}
+
+export interface VolumeStats {
+  /** Bytes that chunks can have, all of them together. */
+  readonly dataBytes: number
+  readonly usedBytes: number
+  readonly freeBytes: number
+  /** The largest chunk that can be allocated now. */
+  readonly largestFreeBytes: number
+  readonly freeRuns: number
+  /** 0: all free bytes in one run; towards 1: in many small ones. */
+  readonly fragmentation: number
+  readonly chunks: number
+  readonly logBytes: number
+  readonly logUsedBytes: number
+  readonly checkpoints: number
+  /** Bytes of mappings kept for closed chunks. */
+  readonly warmBytes: number
+  /** Since the volume was opened. */
+  readonly counters: {
+    readonly fences: number
+    readonly linesFlushed: number
+    /** Waits for the device: each costs what the device costs. */
+    readonly barriers: number
+    /** System calls that write or wait, on devices of page granularity. */
+    readonly systemCalls: number
+    /** Bytes of records appended to the log. */
+    readonly bytesAppended: number
+    /** Bytes written to home places and by `write`. */
+    readonly bytesWritten: number
+  }
+}
+
+export interface ChunkInfo {
+  readonly id: number
+  readonly name: string | undefined
+  readonly type: string | undefined
+  readonly offset: number
+  readonly size: number
+}
+
+/** What a volume stands on: a device, or media of a test. */
+interface Standing {
+  readonly path: string
+  readonly kind: DeviceKind | 'memory'
+  readonly backend: Backend | 'memory'
+  readonly media: Media
+  close(): void
+}
+
+type State = 'open' | 'closed'
+
+/**
+ * A formatted device, held open by one owner.
+ *
+ * After a failed barrier every call throws `ERR_VOLUME_FAILED` until the volume is closed and
+ * opened again: what the device has kept is then for recovery to find out.
+ */
+export class Volume {
+  readonly #standing: Standing
+  readonly #media: Media
+  readonly #loaded: Loaded
+  readonly #transaction: Transaction
+  readonly #readOnly: boolean
+  #state: State = 'open'
+
+  /**
+   * Makes a volume of a device: a file (created when it does not exist and `size` is given), a
+   * block device or a DAX node. Durable when it returns.
+   * @throws PlinthError ERR_DEVICE_IN_USE when the device holds something and `force` is not given,
+   *   ERR_DEVICE_TOO_SMALL, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_VOLUME_BUSY,
+   *   ERR_GRANULARITY, ERR_BACKEND_LIMIT, ERR_BACKEND_MISSING
+   */
+  static format(path: string, options?: FormatOptions): void {
+    checkPath(path)
+    formatDevice(path, options)
+  }
+
+  /**
+   * Opens the volume on a device and recovers it: what was durable is there, what was not never
+   * happened. The volume is this caller's alone until `close`.
+   * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_BUSY, ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW,
+   *   ERR_DEVICE_TRUNCATED, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_GRANULARITY,
+   *   ERR_BACKEND_LIMIT, ERR_BACKEND_MISSING
+   */
+  static open(path: string, options?: OpenOptions): Volume {
+    checkPath(path)
+    const { backend, granularity, readOnly, warmBytes } = parseOpenOptions(options)
+    const device = new Device({ path, backend, granularity, readOnly })
+    try {
+      const found = findSuperblock(device, path, readOnly)
+      const media = device.media(found.geometry.sizeBytes)
+      const { kind, alignBytes } = device
+      return new Volume(
+        { path, kind, backend: device.backend, media, close: () => device.close() },
+        (checkWritable) =>
+          loadVolume({ media, found, alignBytes, readOnly, warmBytes, checkWritable }),
+        readOnly,
+      )
+    } catch (error) {
+      device.close()
+      throw error
+    }
+  }
+
+  /** @internal Volumes come from `open`. */
+  constructor(standing: Standing, load: (checkWritable: () => void) => Loaded, readOnly: boolean) {
+    this.#standing = standing
+    this.#media = standing.media
+    this.#readOnly = readOnly
+    this.#loaded = load(() => this.#checkWritable())
+    this.#transaction = new Transaction(this.#loaded.store)
+  }
+
+  get info(): VolumeInfo {
+    const { superblock, geometry } = this.#loaded
+    const label = Buffer.from(superblock.label).toString('utf8').replace(/\0+$/, '')
+    return {
+      path: this.#standing.path,
+      uuid: formatUuid(superblock.uuid),
+      label: label === '' ? undefined : label,
+      size: geometry.sizeBytes,
+      granule: geometry.granuleBytes,
+      kind: this.#standing.kind,
+      granularity: this.#media.granularity,
+      backend: this.#standing.backend,
+      readOnly: this.#readOnly,
+      created: new Date(superblock.created),
+    }
+  }
+
+  /** What recovery did when the volume was opened. */
+  get recovery(): Recovery {
+    return this.#loaded.recovery
+  }
+
+  stats(): VolumeStats {
+    this.#checkOpen()
+    const { geometry, table, log, store } = this.#loaded
+    const { granuleBytes, granules } = geometry
+    const { free, longest, runs } = table.granules
+    const { counters } = this.#media
+    return {
+      dataBytes: granules * granuleBytes,
+      usedBytes: (granules - free) * granuleBytes,
+      freeBytes: free * granuleBytes,
+      largestFreeBytes: longest * granuleBytes,
+      freeRuns: runs,
+      fragmentation: free === 0 ? 0 : 1 - longest / free,
+      chunks: table.chunks,
+      logBytes: log.capacityBytes,
+      logUsedBytes: log.usedBytes,
+      checkpoints: log.checkpoints,
+      warmBytes: store.warmBytes,
+      counters: {
+        fences: counters[COUNTER.FENCES]!,
+        linesFlushed: counters[COUNTER.LINES_FLUSHED]!,
+        barriers: counters[COUNTER.BARRIERS]!,
+        systemCalls: counters[COUNTER.SYSTEM_CALLS]!,
+        bytesAppended: counters[COUNTER.BYTES_APPENDED]!,
+        bytesWritten: counters[COUNTER.BYTES_WRITTEN]!,
+      },
+    }
+  }
+
+  /**
+   * Allocates a chunk. Durable when it returns, with one fence (one barrier on page granularity;
+   * `zero` costs its own).
+   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE
+   */
+  allocate(options: AllocateOptions): Chunk {
+    this.#begin()
+    const tx = this.#transaction
+    try {
+      const chunk = tx.allocate(options)
+      tx.commit()
+      return chunk
+    } catch (error) {
+      tx.rollback()
+      throw error
+    }
+  }
+
+  /**
+   * Frees a chunk. Durable when it returns, with one fence; its views are empty then. Never fails
+   * for want of space.
+   */
+  free(chunk: Chunk): void {
+    this.#begin()
+    const tx = this.#transaction
+    try {
+      tx.free(chunk)
+      tx.commit()
+    } catch (error) {
+      tx.rollback()
+      throw error
+    }
+  }
+
+  /**
+   * Takes space for a chunk in memory alone: fill it, `persist` it, then `publish` it, alone or in a
+   * transaction. A crash before that, `cancel` or `close` of the volume gives the space back.
+   */
+  reserve(options: AllocateOptions): Chunk {
+    this.#checkWritable()
+    return this.#loaded.store.reserve(options)
+  }
+
+  /** Makes a reserved chunk exist. Durable when it returns, with one fence. */
+  publish(chunk: Chunk): void {
+    this.transact((tx) => tx.publish(chunk))
+  }
+
+  /** Drops a reservation: nothing was or is written. */
+  cancel(chunk: Chunk): void {
+    this.#checkWritable()
+    this.#loaded.store.check(chunk)
+    if (this.#transaction.isActive) throw transactionActive()
+    if (insideOf(chunk).state !== 'reserved') {
+      throw new PlinthError('ERR_CHUNK_EXISTS', `chunk ${chunk.id} is not a reservation`)
+    }
+    this.#loaded.store.cancel(chunk)
+  }
+
+  /**
+   * The chunk with this name or id. Two calls give the same handle while it is open.
+   * @throws PlinthError ERR_CHUNK_NOT_FOUND
+   */
+  chunk(nameOrId: string | number): Chunk {
+    const chunk = this.findChunk(nameOrId)
+    if (chunk === undefined) {
+      const asked = typeof nameOrId === 'string' ? `named '${nameOrId}'` : `with id ${nameOrId}`
+      throw new PlinthError('ERR_CHUNK_NOT_FOUND', `there is no chunk ${asked}`)
+    }
+    return chunk
+  }
+
+  /** The chunk with this name or id, or undefined. */
+  findChunk(nameOrId: string | number): Chunk | undefined {
+    this.#checkOpen()
+    return this.#loaded.store.find(nameOrId)
+  }
+
+  /** All chunks, lowest offset first. */
+  chunks(): ChunkInfo[] {
+    this.#checkOpen()
+    const { table, geometry } = this.#loaded
+    return table.slotsInOrder().map((slot) => ({
+      id: table.idOf(slot),
+      name: table.nameOf(slot)?.string,
+      type: table.typeOf(slot)?.string,
+      offset: geometry.dataAt + table.startOf(slot) * geometry.granuleBytes,
+      size: table.granulesOf(slot) * geometry.granuleBytes,
+    }))
+  }
+
+  /**
+   * Runs a synchronous function whose changes happen all or not at all. They are durable when this
+   * returns, with one fence (one barrier on page granularity). Throwing aborts and leaves nothing.
+   * Transactions do not nest.
+   * @returns what the function returns
+   * @throws PlinthError ERR_TX_ACTIVE, ERR_TX_PROMISE, ERR_TX_TOO_LARGE, and whatever the function throws
+   */
+  transact<T>(work: (tx: Transaction) => T): T {
+    this.#begin(work)
+    const tx = this.#transaction
+    try {
+      const result = work(tx)
+      refusePromise(result)
+      tx.commit()
+      return result
+    } catch (error) {
+      tx.rollback()
+      throw error
+    }
+  }
+
+  /**
+   * As `transact`, but durable when the promise resolves: transactions that wait at the same time
+   * share one barrier, and the event loop is free while the device works. Changes are visible at
+   * once to what follows; a later transaction is never durable before an earlier one.
+   */
+  async transactAsync<T>(work: (tx: Transaction) => T): Promise<T> {
+    this.#begin(work)
+    const tx = this.#transaction
+    let result: T
+    let durable: Promise<void>
+    try {
+      result = work(tx)
+      refusePromise(result)
+      durable = tx.commitAsync()
+    } catch (error) {
+      tx.rollback()
+      throw error
+    }
+    await durable
+    return result
+  }
+
+  /** Orders every `chunk.flush` before it: what was flushed is durable when it returns. */
+  fence(): void {
+    this.#checkWritable()
+    this.#loaded.log.settle()
+    this.#media.fence()
+  }
+
+  /**
+   * Writes all logged changes home and empties the log. Never needed for durability; it makes the
+   * next recovery short.
+   */
+  checkpoint(): void {
+    this.#checkWritable()
+    this.#loaded.log.checkpoint()
+  }
+
+  /**
+   * Ends the use of the volume: every store of every open chunk is durable, views are empty,
+   * reservations are cancelled, the device is free. Safe to call twice.
+   */
+  close(): void {
+    if (this.#state === 'closed') return
+    if (this.#transaction.isActive) throw transactionActive()
+    this.#state = 'closed'
+    const { store, log } = this.#loaded
+    try {
+      store.closeAll()
+      if (!this.#readOnly && this.#media.failure === undefined) {
+        log.checkpoint(ANCHOR_STATE.CLOSED)
+      }
+    } finally {
+      this.#standing.close()
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #begin(work?: unknown): void {
+    this.#checkWritable()
+    if (work !== undefined && typeof work !== 'function') {
+      throw argumentTypeError(`a function is wanted, not ${describe(work)}`)
+    }
+    if (this.#transaction.isActive) throw transactionActive()
+    this.#transaction.begin()
+  }
+
+  #checkOpen(): void {
+    if (this.#state === 'closed') {
+      throw new PlinthError('ERR_VOLUME_CLOSED', 'the volume is closed')
+    }
+    if (this.#media.failure !== undefined) throw this.#media.failure
+  }
+
+  #checkWritable(): void {
+    this.#checkOpen()
+    if (this.#readOnly) {
+      throw new PlinthError('ERR_READ_ONLY', 'the volume was opened with readOnly')
+    }
+  }
+}
+
+function refusePromise(result: unknown): void {
+  if (
+    result !== null &&
+    typeof result === 'object' &&
+    typeof (result as { then?: unknown }).then === 'function'
+  ) {
+    // Its rejection is nobody's: the transaction is refused, and that is what the caller is told.
+    Promise.resolve(result).catch(() => {})
+    throw new PlinthError(
+      'ERR_TX_PROMISE',
+      'the transaction function returned a promise; do the waiting outside: nothing was changed',
+    )
+  }
+}
+
+function transactionActive(): PlinthError {
+  return new PlinthError(
+    'ERR_TX_ACTIVE',
+    'a transaction is under way; use its own methods inside the function',
+  )
+}
+
+function formatUuid(bytes: Uint8Array): string {
+  const hex = Buffer.from(bytes).toString('hex')
+  return [8, 12, 16, 20].reduceRight((text, at) => `${text.slice(0, at)}-${text.slice(at)}`, hex)
+}

@@ -220,8 +220,8 @@ export class ChunkTable {
     const version = (this.#version[slot]! + 1) >>> 0
     this.#version[slot] = version
     // The hand-written form of CHUNK_SLOT.write; a test holds the two together.
-    u8.fill(0, at, at + CHUNK_SLOT.bytes)
     const word = at >>> 2
+    for (let i = word; i < word + CHUNK_SLOT.bytes / 4; i++) u32[i] = 0
     u32[word + 1] = version
     u32[word + 2] = this.#generation[slot]!
     u32[word + 3] = state | (name.length << 16)
@@ -229,8 +229,8 @@ export class ChunkTable {
       u32[word + 4] = this.#start[slot]!
       u32[word + 5] = this.#length[slot]!
       u32[word + 6] = type.length
-      u8.set(type, at + 32)
-      u8.set(name, at + 48)
+      if (type.length > 0) u8.set(type, at + 32)
+      if (name.length > 0) u8.set(name, at + 48)
     }
     u32[word] = crc32c(chunkSlotSeed(seed, slot), u8, at + 4, at + CHUNK_SLOT.bytes)
   }

@@ -17,14 +17,19 @@ export interface ChunkInside {
   readonly store: ChunkStore
   state: ChunkState
   mapping: Mapping | undefined
+  /** The mapping while the chunk may be used, so that one look tells both. */
+  usable: Mapping | undefined
   /** Whether views were handed out: then raw stores may be anywhere. */
   exposed: boolean
   mutableView: DataView | undefined
 }
 
 export let insideOf: (chunk: Chunk) => ChunkInside
-/** The mapping of a chunk that may be used, mapped now if it was not; throws if the chunk may not be used. */
-export let mappingOf: (chunk: Chunk) => Mapping
+/**
+ * The mapping of a chunk of this store that may be used, mapped now if it was not; throws if it is
+ * another's or may not be used.
+ */
+export let mappingOf: (chunk: Chunk, store: ChunkStore) => Mapping
 
 /**
  * A contiguous stretch of storage memory. Its offset and size never change while it is held, every
@@ -43,7 +48,15 @@ export class Chunk {
 
   static {
     insideOf = (chunk) => chunk.#inside
-    mappingOf = (chunk) => chunk.#inside.mapping ?? chunk.#map()
+    mappingOf = (chunk, store) => {
+      // The common case first: a usable chunk has its mapping here, and no other has.
+      if (chunk instanceof Chunk && chunk.#inside.store === store) {
+        const { usable } = chunk.#inside
+        if (usable !== undefined) return usable
+      }
+      store.check(chunk)
+      return store.map(chunk)
+    }
   }
 
   /** @internal Handles come from the volume. */
@@ -74,7 +87,7 @@ export class Chunk {
    * @throws PlinthError ERR_CHUNK_CLOSED, ERR_BACKEND_LIMIT
    */
   get bytes(): Uint8Array {
-    const mapping = mappingOf(this)
+    const mapping = mappingOf(this, this.#inside.store)
     this.#inside.exposed = true
     return mapping.bytes
   }
@@ -127,12 +140,7 @@ export class Chunk {
 
   #writable(): Mapping {
     this.#inside.store.checkWritable()
-    return mappingOf(this)
-  }
-
-  #map(): Mapping {
-    this.#checkUsable()
-    return this.#inside.store.map(this)
+    return mappingOf(this, this.#inside.store)
   }
 
   #checkUsable(): void {
@@ -152,11 +160,11 @@ export function notUsable(id: number, state: ChunkState): PlinthError {
 
 /** A range within the chunk. */
 export function checkRange(chunk: Chunk, offset: number, length: number): void {
-  // One test for the common case: both whole, not negative, and inside.
-  if (offset >= 0 && length >= 0 && offset + length <= chunk.size) {
-    if (Number.isSafeInteger(offset) && Number.isSafeInteger(length)) return
-  }
+  // The common case in one line: both whole, not negative, and inside.
+  if (offset >>> 0 === offset && length >>> 0 === length && offset + length <= chunk.size) return
+  if (offset === chunk.size && length === 0) return
   checkInteger(offset, 'offset', 0, chunk.size)
   checkInteger(length, 'length', 0, chunk.size)
+  if (offset === 0) return
   throw rangeError(`${length} bytes at ${offset} are not within the chunk's ${chunk.size}`)
 }

@@ -12,7 +12,7 @@ export function checkOptions(
   if (options === null || typeof options !== 'object' || Array.isArray(options)) {
     throw argumentTypeError(`${where}: options must be an object`)
   }
-  for (const name of Object.keys(options)) {
+  for (const name in options) {
     if (!names.includes(name)) {
       throw unknownOptionError(
         `${where}: unknown option '${name}'; it takes ${names.length === 0 ? 'none' : names.join(', ')}`,

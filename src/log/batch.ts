@@ -60,7 +60,7 @@ export class Batch {
     const from = this.#payload(mapping.offset + offset, 8)
     const low = value >>> 0
     this.staging.u32[from >>> 2] = low
-    this.staging.u32[(from >>> 2) + 1] = (value - low) / WORD
+    this.staging.u32[(from >>> 2) + 1] = (value - low) * (1 / WORD)
     this.staging.target(mapping.slot, offset, from, 8)
   }
 
@@ -80,7 +80,7 @@ export class Batch {
     const from = this.#entry(ENTRY.REVOKE, offset, 0, 8)
     const low = length >>> 0
     this.staging.u32[from >>> 2] = low
-    this.staging.u32[(from >>> 2) + 1] = (length - low) / WORD
+    this.staging.u32[(from >>> 2) + 1] = (length - low) * (1 / WORD)
   }
 
   /** Puts what this batch has staged for a range of a mapping over `bytes`, its present contents. */
@@ -129,7 +129,7 @@ export class Batch {
     const low = offset >>> 0
     staging.u32[at >>> 2] = low
     staging.u32[(at >>> 2) + 1] =
-      ((offset - low) / WORD) | (kind << ENTRY_KIND_SHIFT) | (words << ENTRY_WORDS_SHIFT)
+      ((offset - low) * (1 / WORD)) | (kind << ENTRY_KIND_SHIFT) | (words << ENTRY_WORDS_SHIFT)
     staging.bytes = at + 8 + bytes
     return at + 8
   }

@@ -39,10 +39,9 @@ export class Home {
 
   mark(mapping: Mapping, offset: number, length: number): void {
     const shift = this.#shift
-    const unitOf = 2 ** shift
     let pending = mapping.pending
     if (pending === undefined) {
-      pending = new Uint32Array(Math.ceil(mapping.length / unitOf / 32))
+      pending = new Uint32Array(Math.ceil(mapping.length / 2 ** shift / 32))
       mapping.pending = pending
     }
     // Offsets reach 2^32: `>>>` first makes them unsigned, and length >= 1.

@@ -285,13 +285,12 @@ export class Log {
   #place(staging: Staging): number {
     const span = spanOf(staging.bytes)
     if (span > this.#room || this.home.units > this.#unitsMax) this.#makeRoom(span)
-    const { u32, mailbox } = staging
+    const { u32 } = staging
     const tail = this.#tail
     const low = tail >>> 0
     u32[1] = staging.bytes
     u32[2] = low
-    u32[3] = (tail - low) / WORD
-    mailbox[MAILBOX.LOG_OFFSET] = this.#tailAt
+    u32[3] = (tail - low) * (1 / WORD)
     return span
   }
 
@@ -346,7 +345,7 @@ export class Log {
     const low = tail >>> 0
     u32[1] = bytes
     u32[2] = low
-    u32[3] = ((tail - low) / WORD) | RECORD_SKIP
+    u32[3] = ((tail - low) * (1 / WORD)) | RECORD_SKIP
     this.#skip.bytes = RECORD_HEADER_BYTES
     this.media.append(this.#tailAt, this.#skip)
     this.#advance(bytes)

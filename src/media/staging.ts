@@ -29,35 +29,48 @@ const RECORD_BYTES_FIRST = 64 * 1024
 const TARGETS_FIRST = 1024
 
 export class Staging {
-  u8: Uint8Array = new Uint8Array(RECORD_BYTES_FIRST)
-  u32: Uint32Array = new Uint32Array(this.u8.buffer)
-  targets: Uint32Array = new Uint32Array(TARGETS_FIRST * TARGET_WORDS)
-  readonly mailbox: Uint32Array = new Uint32Array(MAILBOX_WORDS)
+  u8!: Uint8Array
+  u32!: Uint32Array
+  targets!: Uint32Array
+  mailbox!: Uint32Array
   /** Bytes of the record so far. */
   bytes = 0
   targetCount = 0
   /** False after the memory was replaced: whoever holds addresses of it must take the new ones. */
   bound = false
 
+  constructor() {
+    this.#resize(RECORD_BYTES_FIRST, TARGETS_FIRST)
+  }
+
+  /** One ArrayBuffer for all three: the addon looks at each distinct one in every call (10 ns). */
+  #resize(recordBytes: number, targets: number): void {
+    const { u8, targets: targetsBefore, mailbox } = this
+    const targetWords = targets * TARGET_WORDS
+    const memory = new ArrayBuffer(recordBytes + (targetWords + MAILBOX_WORDS) * 4)
+    this.u8 = new Uint8Array(memory, 0, recordBytes)
+    this.u32 = new Uint32Array(memory, 0, recordBytes / 4)
+    this.targets = new Uint32Array(memory, recordBytes, targetWords)
+    this.mailbox = new Uint32Array(memory, recordBytes + targetWords * 4, MAILBOX_WORDS)
+    this.bound = false
+    if (u8 === undefined) return
+    this.u8.set(u8.subarray(0, this.bytes))
+    this.targets.set(targetsBefore.subarray(0, this.targetCount * TARGET_WORDS))
+    this.mailbox.set(mailbox)
+  }
+
   /** Makes room for `bytes` more of the record. */
   reserve(bytes: number): void {
-    if (this.bytes + bytes <= this.u8.length) return
-    const grown = new Uint8Array(powerOfTwoCeil(this.bytes + bytes))
-    grown.set(this.u8.subarray(0, this.bytes))
-    this.u8 = grown
-    this.u32 = new Uint32Array(grown.buffer)
-    this.bound = false
+    const wanted = this.bytes + bytes
+    if (wanted > this.u8.length) {
+      this.#resize(powerOfTwoCeil(wanted), this.targets.length / TARGET_WORDS)
+    }
   }
 
   /** Adds a home place: `length` bytes at `from` of the record belong to `offset` of mapping `slot`. */
   target(slot: number, offset: number, from: number, length: number): void {
     let at = this.targetCount * TARGET_WORDS
-    if (at === this.targets.length) {
-      const grown = new Uint32Array(this.targets.length * 2)
-      grown.set(this.targets)
-      this.targets = grown
-      this.bound = false
-    }
+    if (at === this.targets.length) this.#resize(this.u8.length, this.targetCount * 2)
     const targets = this.targets
     targets[at++] = slot
     targets[at++] = offset

@@ -18,6 +18,7 @@ import { PlinthError } from '../base/errors.js'
 import { CHUNK_STATE } from '../layout/chunk-slot.js'
 import { joinWords } from '../layout/struct.js'
 import type { Batch } from '../log/batch.js'
+import type { Mapping } from '../media/media.js'
 
 interface Renamed {
   readonly slot: number
@@ -76,6 +77,7 @@ export class Transaction {
     if (before !== undefined) this.#rename(inside.slot, undefined)
     this.#freed.push(chunk)
     inside.state = 'freeing'
+    inside.usable = undefined
   }
 
   /** Gives a chunk another name, or with undefined none. */
@@ -98,33 +100,32 @@ export class Transaction {
    * @throws RangeError ERR_OUT_OF_RANGE; PlinthError ERR_TX_TOO_LARGE before anything is written
    */
   write(chunk: Chunk, offset: number, bytes: Uint8Array): void {
+    const mapping = this.#mapping(chunk)
     checkBytes(bytes, 'bytes')
-    this.#checkChunk(chunk)
     checkRange(chunk, offset, bytes.length)
-    this.#batch.write(mappingOf(chunk), offset, bytes)
+    this.#batch.write(mapping, offset, bytes)
   }
 
   /** Writes a 32-bit word, little-endian; 0 to 2^32 - 1. */
   setUint32(chunk: Chunk, offset: number, value: number): void {
-    this.#checkChunk(chunk)
+    const mapping = this.#mapping(chunk)
     checkRange(chunk, offset, 4)
     if (value >>> 0 !== value) checkInteger(value, 'value', 0, 0xffffffff)
-    this.#batch.setUint32(mappingOf(chunk), offset, value)
+    this.#batch.setUint32(mapping, offset, value)
   }
 
   /** Writes a 64-bit word, little-endian; 0 to 2^53 - 1, so that it is exact as a number. */
   setUint64(chunk: Chunk, offset: number, value: number): void {
-    this.#checkChunk(chunk)
+    const mapping = this.#mapping(chunk)
     checkRange(chunk, offset, 8)
     checkInteger(value, 'value', 0)
-    this.#batch.setUint64(mappingOf(chunk), offset, value)
+    this.#batch.setUint64(mapping, offset, value)
   }
 
   /** A copy of `length` bytes as this transaction sees them: with its own writes. */
   read(chunk: Chunk, offset: number, length: number): Uint8Array {
-    this.#checkChunk(chunk)
+    const mapping = this.#mapping(chunk)
     checkRange(chunk, offset, length)
-    const mapping = mappingOf(chunk)
     const bytes = mapping.bytes.slice(offset, offset + length)
     this.#batch.overlay(mapping, offset, bytes)
     return bytes
@@ -201,6 +202,11 @@ export class Transaction {
         'this transaction has ended; its work is done inside the function',
       )
     }
+  }
+
+  #mapping(chunk: Chunk): Mapping {
+    this.#check()
+    return mappingOf(chunk, this.#store)
   }
 
   #checkChunk(chunk: Chunk): void {

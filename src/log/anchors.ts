@@ -16,6 +16,8 @@ export class Anchors {
   readonly #seed: number
   readonly #places: readonly [AnchorPlace, AnchorPlace]
   #sequence = 0
+  /** The copy to write first: never the only whole one. */
+  #stale: 0 | 1 = 0
 
   constructor(media: Media, seed: number, places: readonly [AnchorPlace, AnchorPlace]) {
     this.#media = media
@@ -29,11 +31,11 @@ export class Anchors {
       decodeAnchor(mapping.bytes.subarray(offset, offset + ANCHOR.bytes), this.#seed),
     )
     const [first, second] = found
-    const anchor =
+    const firstCounts =
       first !== undefined && (second === undefined || first.sequence >= second.sequence)
-        ? first
-        : second
+    const anchor = firstCounts ? first : second
     if (anchor === undefined) return undefined
+    this.#stale = firstCounts ? 1 : 0
     this.#sequence = anchor.sequence
     return { anchor, damaged: found.map((each) => each === undefined) }
   }
@@ -42,8 +44,10 @@ export class Anchors {
   write(values: AnchorValues): void {
     this.#sequence++
     const line = encodeAnchor({ ...values, sequence: this.#sequence }, this.#seed)
-    for (const { mapping, offset } of this.#places) {
-      // 1. One copy. A crash here leaves the other, which says the same or the state before.
+    for (const copy of [this.#stale, 1 - this.#stale]) {
+      const { mapping, offset } = this.#places[copy]!
+      // 1. One copy, the damaged or older one first. A crash here leaves the other, which says the
+      // same or the state before.
       this.#media.store(mapping, offset, line)
       this.#media.flush(
         mapping,

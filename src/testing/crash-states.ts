@@ -1,0 +1,159 @@
+/**
+ * The states that a power cut may leave: the durable image with, for each unsettled unit, one of
+ * the contents that it may have. All of them when they are few; else a choice that covers what goes
+ * wrong in practice: nothing, everything, each unit alone, each missing alone, each prefix in order
+ * of storing, pairs, torn units, and seeded mixtures.
+ */
+import { crc32c } from '../base/checksum.js'
+import { LINE_BYTES } from '../base/units.js'
+import type { Random } from './random.js'
+import type { SimulatedMedia, Unsettled } from './simulated-media.js'
+
+export interface Limits {
+  /** So many combinations are tried exhaustively. */
+  readonly exhaustive: number
+  /** Seeded mixtures beyond. */
+  readonly samples: number
+}
+
+/** Which version each unsettled unit has: 0 the durable one, n the n-th after it, -1 torn. */
+type Choice = Int32Array
+
+/** Calls `visit` with each image, which is reused: copy it to keep it. Images of a state already in `known` are left out. */
+export function forEachCrashState(
+  media: SimulatedMedia,
+  random: Random,
+  limits: Limits,
+  known: Set<number>,
+  visit: (image: Uint8Array) => void,
+): void {
+  const units = media.unsettled()
+  const durable = fingerprint(media.durable)
+  let image: Uint8Array | undefined
+  for (const choice of choices(units, random, limits, media.unitBytes === LINE_BYTES)) {
+    const written = contentsOf(media, units, choice, random)
+    let key = durable
+    for (const { at, bytes } of written) {
+      key = mix(key, at, media.durable.subarray(at, at + bytes.length))
+      key = mix(key, at, bytes)
+    }
+    if (known.has(key)) continue
+    known.add(key)
+    image ??= media.durable.slice()
+    for (const { at, bytes } of written) image.set(bytes, at)
+    visit(image)
+    for (const { at, bytes } of written) {
+      image.set(media.durable.subarray(at, at + bytes.length), at)
+    }
+  }
+}
+
+function contentsOf(
+  media: SimulatedMedia,
+  units: readonly Unsettled[],
+  choice: Choice,
+  random: Random,
+): { at: number; bytes: Uint8Array }[] {
+  const written: { at: number; bytes: Uint8Array }[] = []
+  units.forEach(({ unit, versions }, i) => {
+    const version = choice[i]!
+    if (version === 0) return
+    const at = unit * media.unitBytes
+    const bytes = version > 0 ? versions[version - 1]! : torn(media, at, versions.at(-1)!, random)
+    written.push({ at, bytes })
+  })
+  return written
+}
+
+/** Some words new, some old. */
+function torn(media: SimulatedMedia, at: number, newest: Uint8Array, random: Random): Uint8Array {
+  const bytes = media.durable.slice(at, at + newest.length)
+  for (let word = 0; word < bytes.length; word += 8) {
+    if (random.below(2) === 1) bytes.set(newest.subarray(word, word + 8), word)
+  }
+  return bytes
+}
+
+function* choices(
+  units: readonly Unsettled[],
+  random: Random,
+  limits: Limits,
+  words: boolean,
+): Generator<Choice> {
+  const count = units.length
+  const combinations = units.reduce((product, { versions }) => product * (versions.length + 1), 1)
+  const choice = new Int32Array(count)
+  if (combinations <= limits.exhaustive) {
+    for (let n = 0; n < combinations; n++) {
+      let rest = n
+      units.forEach(({ versions }, i) => {
+        choice[i] = rest % (versions.length + 1)
+        rest = Math.floor(rest / (versions.length + 1))
+      })
+      yield choice
+    }
+  } else {
+    const newest = Int32Array.from(units, ({ versions }) => versions.length)
+    yield choice
+    yield newest
+    for (let i = 0; i < count; i++) {
+      yield choice.fill(0).fill(newest[i]!, i, i + 1)
+      choice.set(newest)
+      yield choice.fill(0, i, i + 1)
+      choice.fill(0)
+      choice.set(newest.subarray(0, i))
+      yield choice
+    }
+    for (let n = 0; n < limits.samples; n++) {
+      // A pair, now and then.
+      choice.fill(0)
+      const pair = n % 2 === 0
+      for (let i = 0; i < count; i++) {
+        if (!pair) choice[i] = random.below(units[i]!.versions.length + 1)
+      }
+      if (pair) {
+        for (const i of [random.below(count), random.below(count)]) choice[i] = newest[i]!
+      }
+      yield choice
+    }
+  }
+  if (!words || count === 0) return
+  // Lines of which only some words arrived.
+  for (let n = 0; n < Math.min(4, count); n++) {
+    for (let i = 0; i < count; i++) {
+      choice[i] = i % 4 === n ? -1 : random.below(units[i]!.versions.length + 1)
+    }
+    yield choice
+  }
+}
+
+const STRIDE = 2 ** 21
+const ZEROS = new Uint8Array(4096)
+
+/** A number for an image, the same however the image came to be. 53 bits. */
+function fingerprint(image: Uint8Array): number {
+  let key = 0
+  for (let at = 0; at < image.length; at += ZEROS.length) {
+    const stretch = image.subarray(at, at + ZEROS.length)
+    if (Buffer.compare(stretch, ZEROS) !== 0) key = mix(key, at, stretch)
+  }
+  return key
+}
+
+/** Puts lines into a fingerprint, or takes them out again: each counts for itself, zero lines do not. */
+function mix(key: number, at: number, bytes: Uint8Array): number {
+  let low = key % STRIDE
+  let high = Math.floor(key / STRIDE)
+  for (let line = 0; line < bytes.length; line += LINE_BYTES) {
+    const end = line + LINE_BYTES
+    if (isZero(bytes, line, end)) continue
+    high = (high ^ crc32c(at + line, bytes, line, end)) >>> 0
+    low ^= crc32c(~(at + line), bytes, line, end) & (STRIDE - 1)
+  }
+  return high * STRIDE + low
+}
+
+function isZero(bytes: Uint8Array, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if (bytes[i] !== 0) return false
+  return true
+}

@@ -1,0 +1,336 @@
+/**
+ * Media that remember what a power cut would leave.
+ *
+ *   visible   what the program sees            stores go here
+ *   durable   what survives for certain        fences move flushed bytes here
+ *   between   units whose contents a crash may leave in any of several versions
+ *
+ * A unit is a cache line (64 bytes; words of 8 whole) or, on page granularity, a sector (512 bytes).
+ * A line may be evicted at any time, so each contents that it had at a point counts as a version; a
+ * flushed line is at least as new as its flush once a fence has passed. A sector reaches the device
+ * only by a write of plinth's, and then whole.
+ *
+ * `onPoint` is called before every flush and every fence (on `byte` before every store too): the
+ * instants at which the lab cuts the power.
+ */
+import { LINE_BYTES, PAGE_BYTES } from '../base/units.js'
+import { COUNTER, type Granularity, linesOf, type Mapping, Media } from '../media/media.js'
+
+export type Model = Granularity
+
+/** What a point is about to do. */
+export type PointKind = 'store' | 'append' | 'flush' | 'fence'
+
+export interface Unsettled {
+  /** Index of the unit: device offset divided by the unit's bytes. */
+  readonly unit: number
+  /** Contents that the device may have instead of the durable ones, oldest first. */
+  readonly versions: readonly Uint8Array[]
+}
+
+/** A call of the seam that may be made to fail, for mutations and faults. */
+export type Verdict = 'go' | 'skip' | 'fail'
+
+const SECTOR_BYTES = 512
+const NO_BYTES = new Uint8Array(0)
+
+interface Unit {
+  versions: Uint8Array[]
+  /** Index in `versions` of what was flushed last, -1 for nothing: a fence makes it durable. */
+  flushed: number
+}
+
+export class SimulatedMedia extends Media {
+  readonly granularity: Granularity
+  readonly sizeBytes: number
+  readonly appendBytes: number
+  readonly unitShift: number
+  /** Bytes of a unit of the crash model. */
+  readonly unitBytes: number
+  /** What loads see; on page granularity what the kernel has been handed. */
+  readonly visible: Uint8Array
+  readonly durable: Uint8Array
+  /** The visible image as the last look found it. */
+  readonly #seen: Uint8Array
+  readonly #units = new Map<number, Unit>()
+  readonly #paged: boolean
+  #gathered: { at: number; bytes: Uint8Array }[] = []
+  #homeUnsettled = false
+  #detached = new Map<Mapping, Uint8Array>()
+  onPoint: ((kind: PointKind) => void) | undefined
+  /** Decides about each flush, fence and append, told by its kind; for mutations and faults. */
+  judge: ((kind: PointKind) => Verdict) | undefined
+  /** Flushes that found nothing to write back. */
+  needlessFlushes = 0
+
+  /** Whether versions are kept. Without, it is memory that behaves as the device would, and quick. */
+  readonly #tracks: boolean
+
+  constructor(model: Model, image: Uint8Array, tracks = true) {
+    super()
+    this.#tracks = tracks
+    this.granularity = model
+    this.#paged = model === 'page'
+    this.sizeBytes = image.length
+    this.appendBytes = this.#paged ? PAGE_BYTES : LINE_BYTES
+    this.unitShift = this.#paged ? 12 : 6
+    this.unitBytes = this.#paged ? SECTOR_BYTES : LINE_BYTES
+    this.visible = image.slice()
+    this.durable = tracks ? image.slice() : NO_BYTES
+    this.#seen = this.#paged || !tracks ? NO_BYTES : image.slice()
+  }
+
+  map(offset: number, length: number): Mapping {
+    const slot = this.freeSlot()
+    // Private mappings of page granularity are copies; the others are the device itself.
+    const bytes = this.#paged
+      ? this.visible.slice(offset, offset + length)
+      : this.visible.subarray(offset, offset + length)
+    const mapping: Mapping = { slot, offset, length, bytes, pending: undefined }
+    this.mappings[slot] = mapping
+    return mapping
+  }
+
+  detach(mapping: Mapping): void {
+    this.#detached.set(mapping, mapping.bytes)
+    mapping.bytes = NO_BYTES
+  }
+
+  attach(mapping: Mapping): void {
+    mapping.bytes = this.#detached.get(mapping)!
+    this.#detached.delete(mapping)
+  }
+
+  unmap(mapping: Mapping): void {
+    this.mappings[mapping.slot] = undefined
+    mapping.bytes = NO_BYTES
+  }
+
+  override store(mapping: Mapping, offset: number, source: Uint8Array): void {
+    if (this.granularity === 'byte') this.#point('store')
+    super.store(mapping, offset, source)
+    this.#lookAt(mapping.offset + offset, source.length)
+  }
+
+  protected appendBytesOf(at: number, record: Uint8Array): void {
+    const verdict = this.#point('append')
+    if (verdict === 'skip') return
+    this.counters[COUNTER.BYTES_APPENDED]! += record.length
+    if (this.#paged) {
+      this.#gathered.push({ at, bytes: record.slice() })
+      return
+    }
+    this.visible.set(record, at)
+    this.#lookAt(at, record.length)
+    this.#writeBack(at, record.length)
+    this.counters[COUNTER.LINES_FLUSHED]! += linesOf(at, record.length)
+  }
+
+  flush(mapping: Mapping, offset: number, length: number): void {
+    if (this.granularity === 'byte') return
+    const verdict = this.#point('flush')
+    if (verdict === 'skip') return
+    this.#flush(mapping, offset, length)
+  }
+
+  #flush(mapping: Mapping, offset: number, length: number): void {
+    const at = mapping.offset + offset
+    if (this.#paged) {
+      this.#homeUnsettled = true
+      this.#write(at, mapping.bytes.subarray(offset, offset + length))
+      return
+    }
+    this.counters[COUNTER.LINES_FLUSHED]! += linesOf(at, length)
+    if (!this.#writeBack(at, length)) this.needlessFlushes++
+  }
+
+  persistUnits(list: Uint32Array, count: number): void {
+    const bytes = 2 ** this.unitShift
+    for (let i = 0; i < count; i++) {
+      const mapping = this.mappings[list[2 * i]!]!
+      const offset = list[2 * i + 1]! * bytes
+      this.flush(mapping, offset, Math.min(bytes, mapping.length - offset))
+    }
+    this.fence()
+  }
+
+  flushStores(mapping: Mapping): void {
+    if (this.granularity === 'byte') return
+    const verdict = this.#point('flush')
+    if (verdict === 'skip') return
+    if (!this.#paged) {
+      this.#writeBack(mapping.offset, mapping.length)
+      return
+    }
+    for (let page = 0; page < mapping.length; page += PAGE_BYTES) {
+      const stored = mapping.bytes.subarray(page, page + PAGE_BYTES)
+      const at = mapping.offset + page
+      if (Buffer.compare(stored, this.visible.subarray(at, at + PAGE_BYTES)) !== 0) {
+        this.#flush(mapping, page, PAGE_BYTES)
+      }
+    }
+  }
+
+  zero(mapping: Mapping, offset: number, length: number): void {
+    this.write(mapping, offset, new Uint8Array(length))
+  }
+
+  fence(): void {
+    if (this.failure !== undefined) throw this.failure
+    const verdict = this.#point('fence')
+    this.counters[COUNTER.FENCES]!++
+    if (verdict === 'fail') throw this.fail(new Error('EIO: simulated failure of a barrier'))
+    if (this.#paged) this.#barrier(verdict)
+    else if (verdict === 'go') this.#settle()
+  }
+
+  /** A log write that is its own barrier, then a barrier for home places, if there are any. */
+  #barrier(verdict: Verdict): void {
+    if (this.#gathered.length > 0) {
+      const homes = new Map(this.#units)
+      this.#units.clear()
+      for (const { at, bytes } of this.#gathered) this.#write(at, bytes)
+      this.#gathered = []
+      // The write is under way: any of its sectors may be there, and any of the homes before it.
+      for (const [unit, held] of homes) if (!this.#units.has(unit)) this.#units.set(unit, held)
+      this.#pointOnly('fence')
+      if (verdict === 'go') {
+        for (const unit of [...this.#units.keys()]) if (!homes.has(unit)) this.#settleUnit(unit)
+      }
+      this.counters[COUNTER.BARRIERS]!++
+    }
+    if (this.#homeUnsettled) {
+      if (verdict === 'go') this.#settle()
+      this.#homeUnsettled = false
+      this.counters[COUNTER.BARRIERS]!++
+    }
+  }
+
+  close(): void {}
+
+  /** Every unit of which a crash now may leave something else than what is durable. */
+  unsettled(): Unsettled[] {
+    this.#look()
+    const units: Unsettled[] = []
+    for (const [unit, { versions }] of this.#units) units.push({ unit, versions })
+    return units
+  }
+
+  /** Units that hold stores which nobody flushed: different from the device with nothing under way. */
+  unflushed(): number[] {
+    if (this.#paged) {
+      const units: number[] = []
+      for (const mapping of this.mappings) {
+        if (mapping === undefined) continue
+        for (let at = 0; at < mapping.length; at += SECTOR_BYTES) {
+          const stored = mapping.bytes.subarray(at, at + SECTOR_BYTES)
+          const offset = mapping.offset + at
+          const known = this.visible.subarray(offset, offset + stored.length)
+          if (Buffer.compare(stored, known) !== 0) units.push(offset / SECTOR_BYTES)
+        }
+      }
+      return units
+    }
+    this.#look()
+    return [...this.#units].filter(([, held]) => held.flushed < held.versions.length - 1).map(([unit]) => unit)
+  }
+
+  #point(kind: PointKind): Verdict {
+    this.#pointOnly(kind)
+    return this.judge?.(kind) ?? 'go'
+  }
+
+  #pointOnly(kind: PointKind): void {
+    if (this.onPoint === undefined) return
+    this.#look()
+    this.onPoint(kind)
+  }
+
+  /** Page granularity: bytes handed to the kernel. */
+  #write(at: number, bytes: Uint8Array): void {
+    this.visible.set(bytes, at)
+    this.counters[COUNTER.BYTES_WRITTEN]! += bytes.length
+    const last = Math.floor((at + bytes.length - 1) / SECTOR_BYTES)
+    for (let unit = Math.floor(at / SECTOR_BYTES); unit <= last; unit++) this.#version(unit)
+  }
+
+  /**
+   * Takes note of every line that was stored to since the last look. Plinth's own stores are noted
+   * when they are made; here it is the stores through views, and those are to chunks: what lies
+   * between the first mapping and the last.
+   */
+  #look(): void {
+    for (const mapping of this.mappings) {
+      if (mapping === undefined || mapping.offset === 0) continue
+      if (mapping.offset + mapping.length === this.sizeBytes) continue
+      this.#lookAt(mapping.offset, mapping.length)
+    }
+  }
+
+  #lookAt(from: number, length: number): void {
+    if (this.#paged || !this.#tracks) return
+    const { visible } = this
+    const seen = this.#seen
+    const end = from + length
+    for (let page = from - (from % PAGE_BYTES); page < end; page += PAGE_BYTES) {
+      const start = Math.max(page, from - (from % LINE_BYTES))
+      const stop = Math.min(page + PAGE_BYTES, end)
+      if (isSame(visible, seen, start, stop - start)) continue
+      for (let at = start; at < stop; at += LINE_BYTES) {
+        if (isSame(visible, seen, at, LINE_BYTES)) continue
+        seen.set(visible.subarray(at, at + LINE_BYTES), at)
+        if (this.granularity === 'byte') this.durable.set(visible.subarray(at, at + LINE_BYTES), at)
+        else this.#version(at / LINE_BYTES)
+      }
+    }
+  }
+
+  /** The unit's present contents are one more version. */
+  #version(unit: number): void {
+    if (!this.#tracks) return
+    const at = unit * this.unitBytes
+    const contents = this.visible.slice(at, at + this.unitBytes)
+    const held = this.#units.get(unit)
+    if (held === undefined) {
+      if (!isSame(this.visible, this.durable, at, this.unitBytes)) {
+        this.#units.set(unit, { versions: [contents], flushed: -1 })
+      }
+    } else {
+      held.versions.push(contents)
+    }
+  }
+
+  /** Marks lines as flushed; false when none of them had anything to write back. */
+  #writeBack(at: number, length: number): boolean {
+    if (!this.#tracks) return true
+    this.#lookAt(at, length)
+    let any = false
+    const last = Math.floor((at + length - 1) / LINE_BYTES)
+    for (let unit = Math.floor(at / LINE_BYTES); unit <= last; unit++) {
+      const held = this.#units.get(unit)
+      if (held === undefined) continue
+      if (held.flushed < held.versions.length - 1) any = true
+      held.flushed = held.versions.length - 1
+    }
+    return any
+  }
+
+  #settle(): void {
+    for (const unit of [...this.#units.keys()]) this.#settleUnit(unit)
+  }
+
+  #settleUnit(unit: number): void {
+    const held = this.#units.get(unit)!
+    const upTo = this.#paged ? held.versions.length - 1 : held.flushed
+    if (upTo < 0) return
+    this.durable.set(held.versions[upTo]!, unit * this.unitBytes)
+    held.versions.splice(0, upTo + 1)
+    held.flushed = -1
+    if (held.versions.length === 0) this.#units.delete(unit)
+  }
+}
+
+function isSame(a: Uint8Array, b: Uint8Array, at: number, length: number): boolean {
+  // Words first: most stretches are the same, and a view for each would cost more than the look.
+  return Buffer.compare(a.subarray(at, at + length), b.subarray(at, at + length)) === 0
+}

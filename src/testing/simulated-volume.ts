@@ -1,0 +1,51 @@
+/** Volumes on images in memory. */
+import { MIB } from '../base/units.js'
+import { planGeometry } from '../layout/geometry.js'
+import { writeVolume } from '../volume/format.js'
+import { findSuperblock, loadVolume } from '../volume/load.js'
+import { Volume } from '../volume/volume.js'
+import { SimulatedMedia } from './simulated-media.js'
+
+export interface ImageOptions {
+  /** Bytes of the volume. @default 1 MiB */
+  readonly size?: number
+  readonly granule?: number
+  readonly logSize?: number
+}
+
+/** The image of a new volume: the same each time. */
+export function makeImage(options: ImageOptions = {}): Uint8Array {
+  const geometry = planGeometry({
+    sizeBytes: options.size ?? MIB,
+    granuleBytes: options.granule,
+    logBytes: options.logSize,
+    alignBytes: 4096,
+  })
+  const media = new SimulatedMedia('cache-line', new Uint8Array(geometry.sizeBytes))
+  writeVolume(media, geometry, {
+    alignBytes: 4096,
+    label: new Uint8Array(0),
+    uuid: Uint8Array.from({ length: 16 }, (_, i) => i + 1),
+    created: 0,
+  })
+  return media.durable
+}
+
+/** Opens the volume on simulated media; recovery runs, and is seen by `onPoint`. */
+export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
+  const found = findSuperblock(
+    {
+      sizeBytes: media.sizeBytes,
+      read: (offset, length) => media.visible.slice(offset, offset + length),
+    },
+    'the simulated device',
+    readOnly,
+  )
+  return new Volume(
+    { path: ':memory:', kind: 'memory', backend: 'memory', media, close: () => media.close() },
+    (checkWritable) =>
+      loadVolume({ media, found, alignBytes: 4096, readOnly, warmBytes: 0, checkWritable }),
+    readOnly,
+  )
+}
+

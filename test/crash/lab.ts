@@ -1,0 +1,249 @@
+/**
+ * The lab's own workloads: short sequences of operations on fresh and aged volumes, with the power
+ * cut before every flush and fence of the last one. (Cuts in the earlier ones are the last ones of
+ * shorter sequences.) Each state is recovered, compared with the model before or after the
+ * operation, probed with further work, and now and then cut again while it recovers.
+ */
+import type { Chunk, Volume } from 'plinth'
+import { forEachCrashState, type Limits } from '../../src/testing/crash-states.js'
+import { Random } from '../../src/testing/random.js'
+import { type Model as CrashModel, SimulatedMedia, type Verdict } from '../../src/testing/simulated-media.js'
+import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+import { compare, EMPTY, type Loose, type Model, OPERATIONS, type Operation } from './world.js'
+
+export interface Age {
+  readonly name: string
+  readonly image: Uint8Array
+  readonly model: Model
+  /** Done after opening and before the workload: what does not survive an opening. */
+  readonly warmUp: (volume: Volume) => void
+}
+
+export interface Counts {
+  workloads: number
+  points: number
+  states: number
+  nested: number
+}
+
+export interface LabOptions {
+  readonly seed: number
+  readonly limits: Limits
+  /** One of so many states is cut again while it recovers, and one of so many probed with further work. */
+  readonly nestOneIn: number
+  readonly probeOneIn: number
+  /** Makes the library misbehave: for the mutation score. */
+  readonly judge?: ((media: SimulatedMedia) => (kind: string) => Verdict) | undefined
+}
+
+export class CrashFailure extends Error {}
+
+const GRANULE = 4096
+const FILL_BYTES = 16384
+const NO_CELLS: undefined[] = Array.from({ length: 8 }, () => undefined)
+
+export class Lab {
+  readonly counts: Counts = { workloads: 0, points: 0, states: 0, nested: 0 }
+  readonly #options: LabOptions
+  readonly #known = new Set<number>()
+  readonly #probes = new WeakMap<Model, Model>()
+
+  constructor(options: LabOptions) {
+    this.#options = options
+  }
+
+  /** One workload under one crash model. False when the model does not allow it (nothing to free, no space). */
+  run(age: Age, operations: readonly Operation[], crashModel: CrashModel): boolean {
+    const what = `${age.name}/${crashModel}/${operations.map(({ name }) => name).join('+')}`
+    const models = this.#rehearse(age, operations, crashModel)
+    if (models === undefined) return false
+    this.counts.workloads++
+    const random = new Random(this.#options.seed)
+    const before = models.at(-2)!
+    const after = models.at(-1)!
+    const last = operations.at(-1)!
+    const loose = last.loose?.(before) ?? []
+    const media = new SimulatedMedia(crashModel, age.image)
+    let volume = openSimulated(media)
+    age.warmUp(volume)
+    for (const [i, operation] of operations.slice(0, -1).entries()) {
+      operation.run(volume, models[i]!)
+      if (operation.name === 'close') volume = openSimulated(media)
+    }
+    if (this.#options.judge) media.judge = this.#options.judge(media)
+    let point = 0
+    const explore = (states: readonly [Model, readonly Loose[]][]) => {
+      this.counts.points++
+      forEachCrashState(media, random, this.#options.limits, this.#known, (image) => {
+        this.counts.states++
+        this.#verify(`${what} point ${point}`, image, crashModel, states, random, 2)
+      })
+      point++
+    }
+    media.onPoint = () =>
+      explore([
+        [before, loose],
+        [after, []],
+      ])
+    last.run(volume, before)
+    media.onPoint = undefined
+    // It has returned: nothing but the state after it is right from here on.
+    explore([[after, []]])
+    return true
+  }
+
+  /** Without a crash: the model after each operation. */
+  #rehearse(
+    age: Age,
+    operations: readonly Operation[],
+    crashModel: CrashModel,
+  ): Model[] | undefined {
+    const media = new SimulatedMedia(crashModel, age.image, false)
+    let volume = openSimulated(media)
+    age.warmUp(volume)
+    const models = [age.model]
+    for (const operation of operations) {
+      const next = operation.run(volume, models.at(-1)!)
+      if (next === undefined) return undefined
+      models.push(next)
+      if (operation.name === 'close') volume = openSimulated(media)
+    }
+    const different = compare(volume, models.at(-1)!)
+    if (different !== undefined) throw new CrashFailure(`without a crash: ${different}`)
+    return models
+  }
+
+  #verify(
+    what: string,
+    image: Uint8Array,
+    crashModel: CrashModel,
+    states: readonly (readonly [Model, readonly Loose[]])[],
+    random: Random,
+    depth: number,
+  ): void {
+    const nests = depth > 0 && random.below(this.#options.nestOneIn) === 0
+    const media = new SimulatedMedia(crashModel, image, nests)
+    if (nests) {
+      // The power fails again while it recovers: at one of its points, and then once more.
+      let stops = 1 + random.below(3)
+      media.onPoint = () => {
+        if (random.below(4) !== 0 || stops-- <= 0) return
+        forEachCrashState(media, random, { exhaustive: 4, samples: 1 }, this.#known, (again) => {
+          this.counts.nested++
+          this.#verify(`${what}, again in recovery`, again, crashModel, states, random, depth - 1)
+        })
+      }
+    }
+    let volume: Volume
+    try {
+      volume = openSimulated(media)
+    } catch (cause) {
+      throw new CrashFailure(`${what}: recovery failed: ${cause}`, { cause })
+    }
+    media.onPoint = undefined
+    const differences: string[] = []
+    for (const [model, loose] of states) {
+      const different = compare(volume, model, loose)
+      if (different === undefined) {
+        if (random.below(this.#options.probeOneIn) === 0) this.#probe(what, volume, model)
+        return
+      }
+      differences.push(different)
+    }
+    throw new CrashFailure(`${what}: neither before nor after:\n  ${differences.join('\n  ')}`)
+  }
+
+  /** Further work gives what it gives on a volume that never crashed. */
+  #probe(what: string, volume: Volume, model: Model): void {
+    const found = runProbe(volume, model)
+    const wanted = this.#probes.get(model)
+    if (wanted === undefined) this.#probes.set(model, found)
+    else if (JSON.stringify(found) !== JSON.stringify(wanted)) {
+      throw new CrashFailure(`${what}: further work goes another way than elsewhere`)
+    }
+    const different = compare(volume, found)
+    if (different !== undefined) throw new CrashFailure(`${what}: after further work: ${different}`)
+  }
+}
+
+const PROBE = ['allocate', 'tx-write', 'free', 'tx-several'].map(
+  (name) => OPERATIONS.find((operation) => operation.name === name)!,
+)
+
+function runProbe(volume: Volume, model: Model): Model {
+  return PROBE.reduce((state, operation) => operation.run(volume, state) ?? state, model)
+}
+
+/** A fresh volume, and aged ones. */
+export function makeAges(): Age[] {
+  const fresh = makeImage()
+  const idle = () => {}
+  const aged = (name: string, work: (volume: Volume) => Model, warmUp: Age['warmUp'] = idle): Age => {
+    const media = new SimulatedMedia('cache-line', fresh)
+    const volume = openSimulated(media)
+    const model = work(volume)
+    volume.close()
+    return { name, image: media.durable.slice(), model, warmUp }
+  }
+  const two = (volume: Volume) => runAll(volume, ['allocate', 'tx-write', 'publish'])
+  return [
+    { name: 'fresh', image: fresh, model: EMPTY, warmUp: idle },
+    aged('two-chunks', two),
+    aged('nearly-full', (volume) => {
+      const model = two(volume)
+      const filler = volume.allocate({ size: volume.stats().largestFreeBytes - 2 * GRANULE })
+      return including(model, filler)
+    }),
+    aged('fragmented', (volume) => {
+      let model: Model = EMPTY
+      const holes: Chunk[] = []
+      while (volume.stats().largestFreeBytes > 0) {
+        const chunk = volume.allocate({ size: GRANULE })
+        if (holes.length < 12 && model.chunks.length % 3 === 1) holes.push(chunk)
+        model = including(model, chunk)
+      }
+      for (const chunk of holes) volume.free(chunk)
+      const gone = new Set(holes.map(({ id }) => id))
+      return { ...model, chunks: model.chunks.filter(({ id }) => !gone.has(id)) }
+    }),
+    aged('log-nearly-full', withFill, (volume) => fillLog(volume, 0)),
+    aged('log-wrapped', (volume) => {
+      const model = withFill(volume)
+      // The ring's end comes within the next records.
+      fillLog(volume, 1024)
+      return model
+    }),
+  ]
+}
+
+function runAll(volume: Volume, names: readonly string[]): Model {
+  return names.reduce<Model>((model, name) => {
+    const operation = OPERATIONS.find((each) => each.name === name)!
+    return operation.run(volume, model) ?? model
+  }, EMPTY)
+}
+
+function including(model: Model, chunk: Chunk): Model {
+  const { id, offset, size } = chunk
+  const made = { id, offset, size, type: undefined, name: chunk.name, cells: NO_CELLS }
+  return { chunks: [...model.chunks, made], next: model.next + 1 }
+}
+
+function withFill(volume: Volume): Model {
+  const model = runAll(volume, ['allocate', 'tx-write', 'publish'])
+  return including(model, volume.allocate({ size: FILL_BYTES, name: 'fill' }))
+}
+
+/** Commits to the chunk `fill` until the next small record finds less than a little more than `room` left in the log. */
+function fillLog(volume: Volume, room: number): void {
+  const fill = volume.chunk('fill')
+  const paged = volume.info.granularity === 'page' ? 4096 : 0
+  const left = () => {
+    const { logBytes, logUsedBytes } = volume.stats()
+    return logBytes - logUsedBytes - room - 2 * paged
+  }
+  while (left() > 256) {
+    const bytes = Math.min(FILL_BYTES, Math.max(64, left() - 192 - paged))
+    volume.transact((tx) => tx.write(fill, 0, new Uint8Array(bytes)))
+  }
+}

@@ -1,0 +1,324 @@
+/**
+ * What the lab does to a volume, and what it expects to find: operations on a real volume and on a
+ * plain model beside it. Contents are kept in cells of 64 bytes, each filled from one number, so that
+ * a torn or foreign byte shows.
+ */
+import assert from 'node:assert/strict'
+import type { Chunk, Volume } from 'plinth'
+
+export const CELL_BYTES = 64
+const CELLS = 8
+
+export interface ModelChunk {
+  readonly id: number
+  readonly offset: number
+  readonly size: number
+  readonly type: string | undefined
+  readonly name: string | undefined
+  /** Value of each cell that its owner has written; undefined: unspecified. */
+  readonly cells: readonly (number | undefined)[]
+}
+
+/** Immutable: each operation makes a new one. */
+export interface Model {
+  /** In order of creation. */
+  readonly chunks: readonly ModelChunk[]
+  readonly next: number
+}
+
+export const EMPTY: Model = { chunks: [], next: 1 }
+
+/** What an operation may leave in cells when it is cut short, beside all or nothing. */
+export interface Loose {
+  readonly id: number
+  readonly cell: number
+  readonly value: number
+}
+
+export interface Operation {
+  readonly name: string
+  /** Does it to the volume and returns the model after it; undefined when the model does not allow it. */
+  readonly run: (volume: Volume, model: Model) => Model | undefined
+  /** Raw stores that are not atomic. */
+  readonly loose?: (model: Model) => Loose[]
+}
+
+export function cellBytes(value: number): Uint8Array {
+  const bytes = new Uint8Array(CELL_BYTES)
+  const view = new DataView(bytes.buffer)
+  for (let i = 0; i < CELL_BYTES; i += 8) {
+    view.setUint32(i, Math.imul(value, 0x9e3779b1) + i, true)
+    view.setUint32(i + 4, value * 8 + i / 8 + 1, true)
+  }
+  return bytes
+}
+
+function chunkOf(volume: Volume, chunk: ModelChunk): Chunk {
+  return volume.chunk(chunk.id)
+}
+
+function added(model: Model, chunk: Chunk, name: string, cells: (number | undefined)[]): Model {
+  const { id, offset, size } = chunk
+  return {
+    chunks: [...model.chunks, { id, offset, size, type: 'lab', name, cells: pad(cells) }],
+    next: model.next + 1,
+  }
+}
+
+function pad(cells: (number | undefined)[]): (number | undefined)[] {
+  return Array.from({ length: CELLS }, (_, i) => cells[i])
+}
+
+function withCell(model: Model, at: number, cell: number, value: number): Model {
+  return {
+    chunks: model.chunks.map((chunk, i) =>
+      i === at ? { ...chunk, cells: chunk.cells.with(cell, value) } : chunk,
+    ),
+    next: model.next + 1,
+  }
+}
+
+const sizeOf = (model: Model) => (model.next % 3 === 0 ? 8192 : 4096)
+
+function store(chunk: Chunk, cell: number, value: number): void {
+  chunk.bytes.set(cellBytes(value), cell * CELL_BYTES)
+}
+
+/** Raw stores to the first cell of the first chunk: where transactions write too. */
+const looseFirst = (model: Model): Loose[] =>
+  model.chunks.length === 0 ? [] : [{ id: model.chunks[0]!.id, cell: 0, value: model.next }]
+
+export const OPERATIONS: readonly Operation[] = [
+  {
+    name: 'allocate',
+    run(volume, model) {
+      const name = `n${model.next}`
+      if (volume.stats().largestFreeBytes < sizeOf(model)) return undefined
+      const chunk = volume.allocate({ size: sizeOf(model), name, type: 'lab' })
+      return added(model, chunk, name, [])
+    },
+  },
+  {
+    name: 'allocate-zero',
+    run(volume, model) {
+      const name = `z${model.next}`
+      if (volume.stats().largestFreeBytes < 4096) return undefined
+      const chunk = volume.allocate({ size: 4096, name, type: 'lab', zero: true })
+      assert.ok(chunk.bytes.every((byte) => byte === 0))
+      return added(model, chunk, name, [])
+    },
+  },
+  {
+    name: 'free',
+    run(volume, model) {
+      const [first, ...rest] = model.chunks
+      if (first === undefined) return undefined
+      volume.free(chunkOf(volume, first))
+      return { chunks: rest, next: model.next + 1 }
+    },
+  },
+  {
+    name: 'rename',
+    run(volume, model) {
+      const [first, ...rest] = model.chunks
+      if (first === undefined) return undefined
+      const name = `r${model.next}`
+      volume.transact((tx) => tx.rename(chunkOf(volume, first), name))
+      return { chunks: [{ ...first, name }, ...rest], next: model.next + 1 }
+    },
+  },
+  {
+    name: 'tx-write',
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined) return undefined
+      volume.transact((tx) => tx.write(chunkOf(volume, first), 0, cellBytes(model.next)))
+      return withCell(model, 0, 0, model.next)
+    },
+  },
+  {
+    name: 'tx-several',
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined || volume.stats().largestFreeBytes < 4096) return undefined
+      const last = model.chunks.at(-1)!
+      const name = `t${model.next}`
+      let made: Chunk | undefined
+      volume.transact((tx) => {
+        made = tx.allocate({ size: 4096, name, type: 'lab' })
+        tx.write(made, CELL_BYTES, cellBytes(model.next))
+        tx.write(chunkOf(volume, last), 3 * CELL_BYTES + 0, cellBytes(model.next))
+        if (last !== first) tx.free(chunkOf(volume, first))
+      })
+      let after = withCell(model, model.chunks.length - 1, 3, model.next)
+      if (last !== first) after = { ...after, chunks: after.chunks.slice(1) }
+      return { ...added(after, made!, name, [undefined, model.next]), next: model.next + 1 }
+    },
+  },
+  {
+    name: 'tx-abort',
+    run(volume, model) {
+      if (model.chunks.length === 0) return undefined
+      const stop = new Error('abort')
+      assert.throws(
+        () =>
+          volume.transact((tx) => {
+            tx.write(chunkOf(volume, model.chunks[0]!), 0, cellBytes(999))
+            tx.free(chunkOf(volume, model.chunks[0]!))
+            throw stop
+          }),
+        stop,
+      )
+      return { ...model, next: model.next + 1 }
+    },
+  },
+  {
+    name: 'async-several',
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined) return undefined
+      for (let i = 0; i < 2; i++) {
+        const cell = 4 + i
+        // Its promise is awaited by nobody: the fence below is what makes both durable.
+        volume
+          .transactAsync((tx) =>
+            tx.write(chunkOf(volume, first), cell * CELL_BYTES, cellBytes(model.next)),
+          )
+          .catch(() => {})
+      }
+      volume.fence()
+      return withCell({ ...withCell(model, 0, 4, model.next), next: model.next }, 0, 5, model.next)
+    },
+    // Two transactions: the first may be there without the second. Cells of one value are whole.
+    loose: (model) =>
+      model.chunks.length === 0
+        ? []
+        : [4, 5].map((cell) => ({ id: model.chunks[0]!.id, cell, value: model.next })),
+  },
+  {
+    name: 'raw-persist',
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined) return undefined
+      const chunk = chunkOf(volume, first)
+      store(chunk, 0, model.next)
+      chunk.persist(0, CELL_BYTES)
+      return withCell(model, 0, 0, model.next)
+    },
+    loose: looseFirst,
+  },
+  {
+    name: 'write',
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined) return undefined
+      chunkOf(volume, first).write(0, cellBytes(model.next))
+      return withCell(model, 0, 0, model.next)
+    },
+    loose: looseFirst,
+  },
+  {
+    name: 'flush-fence',
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined) return undefined
+      const chunk = chunkOf(volume, first)
+      store(chunk, 0, model.next)
+      chunk.flush(0, CELL_BYTES)
+      volume.fence()
+      return withCell(model, 0, 0, model.next)
+    },
+    loose: looseFirst,
+  },
+  {
+    name: 'publish',
+    run(volume, model) {
+      if (volume.stats().largestFreeBytes < 4096) return undefined
+      const name = `p${model.next}`
+      const chunk = volume.reserve({ size: 4096, name, type: 'lab' })
+      store(chunk, 0, model.next)
+      store(chunk, 7, model.next)
+      chunk.persist(0, CELLS * CELL_BYTES)
+      volume.publish(chunk)
+      return added(model, chunk, name, pad([model.next]).with(7, model.next))
+    },
+  },
+  {
+    name: 'cancel',
+    run(volume, model) {
+      if (volume.stats().largestFreeBytes < 4096) return undefined
+      const chunk = volume.reserve({ size: 4096 })
+      store(chunk, 0, 0xdead)
+      chunk.persist(0, CELL_BYTES)
+      volume.cancel(chunk)
+      return { ...model, next: model.next + 1 }
+    },
+  },
+  {
+    name: 'close-chunk',
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined) return undefined
+      const chunk = chunkOf(volume, first)
+      store(chunk, 0, model.next)
+      chunk.close()
+      return withCell(model, 0, 0, model.next)
+    },
+    loose: looseFirst,
+  },
+  {
+    name: 'checkpoint',
+    run(volume, model) {
+      volume.checkpoint()
+      return { ...model, next: model.next + 1 }
+    },
+  },
+  {
+    name: 'close',
+    run(volume, model) {
+      volume.close()
+      return { ...model, next: model.next + 1 }
+    },
+  },
+]
+
+/** Whether the volume is in the state of the model. Returns what is different, undefined for nothing. */
+export function compare(volume: Volume, model: Model, loose: readonly Loose[] = []): string | undefined {
+  const found = volume.chunks()
+  const wanted = [...model.chunks].sort((a, b) => a.offset - b.offset)
+  const list = (chunks: readonly { id: number; name?: string | undefined; offset: number }[]) =>
+    chunks.map(({ id, name, offset }) => `${name}#${id}@${offset}`).join(' ')
+  if (list(found) !== list(wanted)) return `chunks are ${list(found)}, wanted ${list(wanted)}`
+  let used = 0
+  for (const [i, chunk] of wanted.entries()) {
+    const { size, type } = found[i]!
+    if (size !== chunk.size || type !== chunk.type) return `${chunk.name}: size ${size}, type ${type}`
+    used += size
+    const { bytes } = volume.chunk(chunk.id)
+    for (const [cell, value] of chunk.cells.entries()) {
+      if (value === undefined) continue
+      const at = cell * CELL_BYTES
+      const stored = bytes.subarray(at, at + CELL_BYTES)
+      const other = loose.find((each) => each.id === chunk.id && each.cell === cell)
+      if (!isMix(stored, cellBytes(value), other && cellBytes(other.value))) {
+        return `${chunk.name}: cell ${cell} is not ${value}: ${Buffer.from(stored).toString('hex')}`
+      }
+    }
+  }
+  const { usedBytes, freeBytes, dataBytes, largestFreeBytes } = volume.stats()
+  if (usedBytes !== used || usedBytes + freeBytes !== dataBytes || largestFreeBytes > freeBytes) {
+    return `${usedBytes} bytes used and ${freeBytes} free of ${dataBytes}, chunks have ${used}`
+  }
+  return undefined
+}
+
+/** Each 8-byte word of one or of the other. */
+function isMix(stored: Uint8Array, one: Uint8Array, other: Uint8Array | undefined): boolean {
+  for (let word = 0; word < CELL_BYTES; word += 8) {
+    const bytes = stored.subarray(word, word + 8)
+    const same = (wanted: Uint8Array) =>
+      Buffer.compare(bytes, wanted.subarray(word, word + 8)) === 0
+    if (!same(one) && !(other !== undefined && same(other))) return false
+  }
+  return true
+}

@@ -10,7 +10,7 @@
 import type { Mapping, Media } from '../media/media.js'
 import { type Staging, TARGET_WORDS } from '../media/staging.js'
 
-const PAIRS_FIRST = 4096
+const PAIRS_FIRST = 256
 
 export class Home {
   readonly #media: Media

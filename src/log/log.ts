@@ -64,7 +64,7 @@ export class Log {
   readonly batch: Batch
   checkpoints = 0
   readonly #staging = new Staging()
-  readonly #skip = new Staging()
+  readonly #skip = new Staging(RECORD_ALIGN, 1)
   readonly #anchors: Anchors
   readonly #slotsUsed: () => number
   readonly #epoch: number

@@ -25,8 +25,8 @@ export const MAILBOX = {
 } as const
 export const TARGET_WORDS = 4
 
-const RECORD_BYTES_FIRST = 64 * 1024
-const TARGETS_FIRST = 1024
+const RECORD_BYTES_FIRST = 16 * 1024
+const TARGETS_FIRST = 256
 
 export class Staging {
   u8!: Uint8Array
@@ -39,8 +39,9 @@ export class Staging {
   /** False after the memory was replaced: whoever holds addresses of it must take the new ones. */
   bound = false
 
-  constructor() {
-    this.#resize(RECORD_BYTES_FIRST, TARGETS_FIRST)
+  /** Room to begin with; it grows. */
+  constructor(recordBytes = RECORD_BYTES_FIRST, targets = TARGETS_FIRST) {
+    this.#resize(recordBytes, targets)
   }
 
   /** One ArrayBuffer for all three: the addon looks at each distinct one in every call (10 ns). */

@@ -6,6 +6,7 @@
  */
 import { crc32c } from '../base/checksum.js'
 import { LINE_BYTES } from '../base/units.js'
+import { giveBack, takeCopy } from './images.js'
 import type { Random } from './random.js'
 import type { SimulatedMedia, Unsettled } from './simulated-media.js'
 
@@ -19,13 +20,16 @@ export interface Limits {
 /** Which version each unsettled unit has: 0 the durable one, n the n-th after it, -1 torn. */
 type Choice = Int32Array
 
-/** Calls `visit` with each image, which is reused: copy it to keep it. Images of a state already in `known` are left out. */
+/**
+ * Calls `visit` with each image and its fingerprint. The image is reused: copy it to keep it. Images
+ * whose fingerprint is in `known` are left out.
+ */
 export function forEachCrashState(
   media: SimulatedMedia,
   random: Random,
   limits: Limits,
   known: Set<number>,
-  visit: (image: Uint8Array) => void,
+  visit: (image: Uint8Array, fingerprint: number) => void,
 ): void {
   const units = media.unsettled()
   const durable = fingerprint(media.durable)
@@ -39,13 +43,14 @@ export function forEachCrashState(
     }
     if (known.has(key)) continue
     known.add(key)
-    image ??= media.durable.slice()
+    image ??= takeCopy(media.durable)
     for (const { at, bytes } of written) image.set(bytes, at)
-    visit(image)
+    visit(image, key)
     for (const { at, bytes } of written) {
       image.set(media.durable.subarray(at, at + bytes.length), at)
     }
   }
+  if (image !== undefined) giveBack(image)
 }
 
 function contentsOf(

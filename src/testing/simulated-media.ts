@@ -14,6 +14,7 @@
  * instants at which the lab cuts the power.
  */
 import { LINE_BYTES, PAGE_BYTES } from '../base/units.js'
+import { giveBack, takeCopy } from './images.js'
 import { COUNTER, type Granularity, linesOf, type Mapping, Media } from '../media/media.js'
 
 export type Model = Granularity
@@ -60,12 +61,15 @@ export class SimulatedMedia extends Media {
   onPoint: ((kind: PointKind) => void) | undefined
   /** Decides about each flush, fence and append, told by its kind; for mutations and faults. */
   judge: ((kind: PointKind) => Verdict) | undefined
+  /** Changes whenever a crash may leave something else than before. */
+  edition = 0
   /** Flushes that found nothing to write back. */
   needlessFlushes = 0
 
   /** Whether versions are kept. Without, it is memory that behaves as the device would, and quick. */
   readonly #tracks: boolean
 
+  /** Media on a copy of `image`. */
   constructor(model: Model, image: Uint8Array, tracks = true) {
     super()
     this.#tracks = tracks
@@ -75,9 +79,14 @@ export class SimulatedMedia extends Media {
     this.appendBytes = this.#paged ? PAGE_BYTES : LINE_BYTES
     this.unitShift = this.#paged ? 12 : 6
     this.unitBytes = this.#paged ? SECTOR_BYTES : LINE_BYTES
-    this.visible = image.slice()
-    this.durable = tracks ? image.slice() : NO_BYTES
-    this.#seen = this.#paged || !tracks ? NO_BYTES : image.slice()
+    this.visible = takeCopy(image)
+    this.durable = tracks ? takeCopy(image) : NO_BYTES
+    this.#seen = this.#paged || !tracks ? NO_BYTES : takeCopy(image)
+  }
+
+  /** Gives the memory back. Nothing of these media may be used any more. */
+  release(): void {
+    for (const image of [this.visible, this.durable, this.#seen]) giveBack(image)
   }
 
   map(offset: number, length: number): Mapping {
@@ -279,8 +288,10 @@ export class SimulatedMedia extends Media {
       for (let at = start; at < stop; at += LINE_BYTES) {
         if (isSame(visible, seen, at, LINE_BYTES)) continue
         seen.set(visible.subarray(at, at + LINE_BYTES), at)
-        if (this.granularity === 'byte') this.durable.set(visible.subarray(at, at + LINE_BYTES), at)
-        else this.#version(at / LINE_BYTES)
+        if (this.granularity === 'byte') {
+          this.edition++
+          this.durable.set(visible.subarray(at, at + LINE_BYTES), at)
+        } else this.#version(at / LINE_BYTES)
       }
     }
   }
@@ -288,6 +299,7 @@ export class SimulatedMedia extends Media {
   /** The unit's present contents are one more version. */
   #version(unit: number): void {
     if (!this.#tracks) return
+    this.edition++
     const at = unit * this.unitBytes
     const contents = this.visible.slice(at, at + this.unitBytes)
     const held = this.#units.get(unit)
@@ -323,6 +335,7 @@ export class SimulatedMedia extends Media {
     const held = this.#units.get(unit)!
     const upTo = this.#paged ? held.versions.length - 1 : held.flushed
     if (upTo < 0) return
+    this.edition++
     this.durable.set(held.versions[upTo]!, unit * this.unitBytes)
     held.versions.splice(0, upTo + 1)
     held.flushed = -1

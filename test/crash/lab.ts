@@ -22,8 +22,12 @@ export interface Age {
 export interface Counts {
   workloads: number
   points: number
+  /** Recovered and compared. */
   states: number
+  /** Of those, cut within recovery. */
   nested: number
+  /** Different images among them. */
+  distinct: number
 }
 
 export interface LabOptions {
@@ -43,7 +47,7 @@ const FILL_BYTES = 16384
 const NO_CELLS: undefined[] = Array.from({ length: 8 }, () => undefined)
 
 export class Lab {
-  readonly counts: Counts = { workloads: 0, points: 0, states: 0, nested: 0 }
+  readonly counts: Counts = { workloads: 0, points: 0, states: 0, nested: 0, distinct: 0 }
   readonly #options: LabOptions
   readonly #known = new Set<number>()
   readonly #probes = new WeakMap<Model, Model>()
@@ -72,10 +76,17 @@ export class Lab {
     }
     if (this.#options.judge) media.judge = this.#options.judge(media)
     let point = 0
+    let edition = -1
+    const known = new Set<number>()
     const explore = (states: readonly [Model, readonly Loose[]][]) => {
       this.counts.points++
-      forEachCrashState(media, random, this.#options.limits, this.#known, (image) => {
-        this.counts.states++
+      const settled = states.length === 1
+      if (media.edition === edition && !settled) return
+      edition = media.edition
+      // What was right while the operation ran may be wrong once it has returned.
+      if (settled) known.clear()
+      forEachCrashState(media, random, this.#options.limits, known, (image, fingerprint) => {
+        this.#count(fingerprint)
         this.#verify(`${what} point ${point}`, image, crashModel, states, random, 2)
       })
       point++
@@ -89,7 +100,15 @@ export class Lab {
     media.onPoint = undefined
     // It has returned: nothing but the state after it is right from here on.
     explore([[after, []]])
+    media.release()
     return true
+  }
+
+  #count(fingerprint: number): void {
+    this.counts.states++
+    if (this.#known.has(fingerprint)) return
+    this.#known.add(fingerprint)
+    this.counts.distinct++
   }
 
   /** Without a crash: the model after each operation. */
@@ -110,6 +129,7 @@ export class Lab {
     }
     const different = compare(volume, models.at(-1)!)
     if (different !== undefined) throw new CrashFailure(`without a crash: ${different}`)
+    media.release()
     return models
   }
 
@@ -126,9 +146,12 @@ export class Lab {
     if (nests) {
       // The power fails again while it recovers: at one of its points, and then once more.
       let stops = 1 + random.below(3)
+      const known = new Set<number>()
       media.onPoint = () => {
         if (random.below(4) !== 0 || stops-- <= 0) return
-        forEachCrashState(media, random, { exhaustive: 4, samples: 1 }, this.#known, (again) => {
+        const limits = { exhaustive: 4, samples: 1 }
+        forEachCrashState(media, random, limits, known, (again, fingerprint) => {
+          this.#count(fingerprint)
           this.counts.nested++
           this.#verify(`${what}, again in recovery`, again, crashModel, states, random, depth - 1)
         })
@@ -146,6 +169,7 @@ export class Lab {
       const different = compare(volume, model, loose)
       if (different === undefined) {
         if (random.below(this.#options.probeOneIn) === 0) this.#probe(what, volume, model)
+        media.release()
         return
       }
       differences.push(different)

@@ -67,6 +67,8 @@ export class ChunkStore {
   readonly table: ChunkTable
   readonly log: Log
   readonly checkWritable: () => void
+  /** Whether a transaction is under way: what it has staged names mappings, which must stay. */
+  inTransaction = false
   readonly #geometry: Geometry
   readonly #onMap: ((mapping: Mapping) => void) | undefined
   /** Open handles by slot: a Map keyed by ids, which are large and never come again, costs 300 ns a pair. */
@@ -272,6 +274,9 @@ export class ChunkStore {
 
   /** Makes every store durable, empties the views, keeps the mapping warm if it fits. */
   close(chunk: Chunk): void {
+    if (this.inTransaction) {
+      throw new PlinthError('ERR_TX_ACTIVE', 'a chunk cannot be closed inside a transaction')
+    }
     const inside = insideOf(chunk)
     const { mapping } = inside
     if (mapping !== undefined) {

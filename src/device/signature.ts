@@ -4,8 +4,6 @@
  * Documentation/filesystems/ext4 of the kernel; XFS: xfs_sb.sb_magicnum; btrfs: on-disk format of
  * its wiki; GPT: UEFI specification 5.3; PMDK: pool_hdr of libpmem's documentation).
  */
-import { MAGIC } from '../layout/superblock.js'
-
 /** Bytes looked at at each end. */
 export const SIGNATURE_BYTES = 128 * 1024
 
@@ -16,7 +14,6 @@ interface Signature {
 }
 
 const SIGNATURES: readonly Signature[] = [
-  { what: 'a plinth volume', at: 0, bytes: [...MAGIC] },
   { what: 'an ext2, ext3 or ext4 filesystem', at: 1080, bytes: [0x53, 0xef] },
   { what: 'an XFS filesystem', at: 0, bytes: 'XFSB' },
   { what: 'a btrfs filesystem', at: 65600, bytes: '_BHRfS_M' },
@@ -36,9 +33,14 @@ const SIGNATURES: readonly Signature[] = [
 
 /**
  * What is on a device, in words; undefined when both ends are zero. `first` are bytes from its
- * beginning, `last` those at its end.
+ * beginning, `last` those at its end, `own` is what a plinth volume begins with.
  */
-export function identifyContents(first: Uint8Array, last: Uint8Array): string | undefined {
+export function identifyContents(
+  first: Uint8Array,
+  last: Uint8Array,
+  own: Uint8Array,
+): string | undefined {
+  if (own.every((byte, i) => first[i] === byte)) return 'a plinth volume'
   for (const { what, at, bytes } of SIGNATURES) {
     const wanted = typeof bytes === 'string' ? [...bytes].map((c) => c.charCodeAt(0)) : bytes
     if (wanted.every((byte, i) => first[at + i] === byte)) return what
@@ -53,7 +55,7 @@ export function identifyContents(first: Uint8Array, last: Uint8Array): string | 
       return 'the backup of a GPT partition table'
     }
   }
-  if (MAGIC.every((byte, i) => last[end - 4096 + i] === byte)) return 'the end of a plinth volume'
+  if (own.every((byte, i) => last[end - 4096 + i] === byte)) return 'the end of a plinth volume'
   if (first.some((byte) => byte !== 0) || last.some((byte) => byte !== 0)) {
     return 'data of an unknown kind'
   }

@@ -1,4 +1,5 @@
 /** The two anchors: reading the newer valid one, writing both in an order that always leaves one whole. */
+import { checks } from '../base/checks.js'
 import { PAGE_BYTES } from '../base/units.js'
 import { ANCHOR, type Anchor, decodeAnchor, encodeAnchor } from '../layout/anchor.js'
 import type { Mapping, Media } from '../media/media.js'
@@ -32,7 +33,8 @@ export class Anchors {
     )
     const [first, second] = found
     const firstCounts =
-      first !== undefined && (second === undefined || first.sequence >= second.sequence)
+      first !== undefined &&
+      (second === undefined || first.sequence >= second.sequence || !checks.anchorNewer)
     const anchor = firstCounts ? first : second
     if (anchor === undefined) return undefined
     this.#stale = firstCounts ? 1 : 0

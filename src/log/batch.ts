@@ -64,6 +64,20 @@ export class Batch {
     this.staging.target(mapping.slot, offset, from, 8)
   }
 
+  /** Stages eight bytes, given as two 32-bit words: a word of a bitmap. */
+  setPair(mapping: Mapping, offset: number, low: number, high: number): void {
+    const from = this.#payload(mapping.offset + offset, 8)
+    this.staging.u32[from >>> 2] = low
+    this.staging.u32[(from >>> 2) + 1] = high
+    this.staging.target(mapping.slot, offset, from, 8)
+  }
+
+  /** Drops what was staged since the batch had so many bytes and targets. */
+  rewind(bytes: number, targetCount: number): void {
+    this.staging.bytes = bytes
+    this.staging.targetCount = targetCount
+  }
+
   /**
    * Stages a slot of the chunk table for both copies. Returns where in the staging memory the
    * caller has to put its bytes.

@@ -15,7 +15,9 @@
  *   - a home place is written to the device only while its records are durable;
  *   - log space is used again only after both anchors say that replay begins behind it.
  */
+
 import { assert } from '../base/assert.js'
+import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { alignUp, type LogPosition, type Offset, WORD } from '../base/units.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
@@ -156,6 +158,11 @@ export class Log {
     return this.#join()
   }
 
+  /** Resolves when everything appended so far is durable. */
+  settleAsync(): Promise<void> {
+    return this.isUnsettled ? this.#join() : RESOLVED
+  }
+
   /** The barrier that will make everything appended so far durable. */
   #join(): Promise<void> {
     if (this.#group === undefined) {
@@ -191,7 +198,11 @@ export class Log {
 
   /** Makes everything appended so far durable, now. No barrier when it is. */
   settle(): void {
-    if (!this.isUnsettled) return
+    if (this.isUnsettled) this.fence()
+  }
+
+  /** Makes everything appended and flushed so far durable, now. One fence, or one barrier. */
+  fence(): void {
     this.#pad()
     try {
       this.media.fence()
@@ -212,13 +223,13 @@ export class Log {
    * log: replay would put the older, logged bytes over it. Its present bytes go through the log.
    */
   persist(mapping: Mapping, offset: number, length: number): void {
-    if (this.flush(mapping, offset, length)) this.media.fence()
+    if (this.flush(mapping, offset, length)) this.fence()
   }
 
   /** The first half of `persist`. Returns whether a fence is still wanted. */
   flush(mapping: Mapping, offset: number, length: number): boolean {
     if (length === 0) return true
-    if (this.home.isPending(mapping, offset, length)) {
+    if (checks.pendingBeforeRawStore && this.home.isPending(mapping, offset, length)) {
       if (this.batch.isEmpty && length <= RELOG_BYTES_MAX && length <= this.#ringBytes / 4) {
         this.batch.write(mapping, offset, mapping.bytes.subarray(offset, offset + length))
         this.commit()
@@ -227,7 +238,7 @@ export class Log {
       this.checkpoint()
     }
     // A range may belong to its owner by a record that is not durable yet: that goes first.
-    this.settle()
+    if (checks.settleBeforeRawStore) this.settle()
     this.media.flush(mapping, offset, length)
     return true
   }
@@ -264,7 +275,7 @@ export class Log {
 
   #checkpoint(next: LogPosition, state: number = ANCHOR_STATE.OPEN): void {
     // 1. The records first: a home place must never be ahead of its record.
-    this.settle()
+    if (checks.settleBeforeHome) this.settle()
     // 2. Home places. A crash here or within replays all of the log: the same bytes once more.
     this.home.persist()
     // 3. Anchors. Until both say so the space before `next` is not used again.
@@ -359,5 +370,6 @@ export function spanOf(recordBytes: number): number {
 
 /** Start value of the records' checksums: no record of another volume or an earlier run passes. */
 export function recordSeed(volumeSeed: number, epoch: number): number {
+  if (!checks.recordEpoch) return volumeSeed
   return crc32c(volumeSeed, Uint8Array.of(epoch, epoch >>> 8, epoch >>> 16, epoch >>> 24))
 }

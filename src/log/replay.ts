@@ -2,6 +2,7 @@
  * Reading a log after a crash: the longest valid prefix of records, what they say, and what later
  * ones have made void. Nothing here writes; nothing here trusts a byte before its checksum.
  */
+import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
 import { type LogPosition, type Offset, WORD } from '../base/units.js'
@@ -60,14 +61,17 @@ export function walkLog(log: LogBytes, visit: Visitor, limit?: LogPrefix): LogPr
     const recordBytes = u32[word + 1]!
     const high = u32[word + 3]!
     const isSkip = (high & RECORD_SKIP) !== 0
-    if ((high & POSITION_HIGH_MASK) * WORD + u32[word + 2]! !== position) break
+    const written = (high & POSITION_HIGH_MASK) * WORD + u32[word + 2]!
+    if (checks.recordPosition && written !== position) break
     if (high > (POSITION_HIGH_MASK | RECORD_SKIP)) break
     const checkedBytes = isSkip ? RECORD_HEADER_BYTES : recordBytes
     const span = isSkip ? recordBytes : spanOf(recordBytes)
     if (span === 0 || span % RECORD_ALIGN !== 0 || recordBytes > ringBytes - at) break
     if (checkedBytes < RECORD_HEADER_BYTES || checkedBytes % 8 !== 0) break
     if (position + span > log.head + ringBytes) break
-    if (limit === undefined && u32[word] !== crc32c(seed, bytes, at + 4, at + checkedBytes)) break
+    if (limit === undefined && checks.recordChecksum) {
+      if (u32[word] !== crc32c(seed, bytes, at + 4, at + checkedBytes)) break
+    }
     if (!isSkip) {
       walkEntries(geometry, u32, at, recordBytes, position, visit)
       records++
@@ -193,7 +197,7 @@ export class Revocations {
     while (at < end) {
       const until = Math.min(end, segment + 1 < cuts.length ? cuts[segment + 1]! : end)
       const voidBefore = segment < 0 ? -1 : this.#positions[segment]!
-      if (until > at && voidBefore < position) keep(at - offset, until - at)
+      if (until > at && (voidBefore < position || !checks.revocation)) keep(at - offset, until - at)
       at = Math.max(at, until)
       segment++
     }

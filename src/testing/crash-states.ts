@@ -123,7 +123,8 @@ function* choices(
     }
   }
   if (!words || count === 0) return
-  // Lines of which only some words arrived.
+  // Lines of which only some words arrived: all of them, then some.
+  yield choice.fill(-1)
   for (let n = 0; n < Math.min(4, count); n++) {
     for (let i = 0; i < count; i++) {
       choice[i] = i % 4 === n ? -1 : random.below(units[i]!.versions.length + 1)

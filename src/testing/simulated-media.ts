@@ -14,8 +14,8 @@
  * instants at which the lab cuts the power.
  */
 import { LINE_BYTES, PAGE_BYTES } from '../base/units.js'
-import { giveBack, takeCopy } from './images.js'
 import { COUNTER, type Granularity, linesOf, type Mapping, Media } from '../media/media.js'
+import { giveBack, takeCopy } from './images.js'
 
 export type Model = Granularity
 
@@ -29,8 +29,11 @@ export interface Unsettled {
   readonly versions: readonly Uint8Array[]
 }
 
-/** A call of the seam that may be made to fail, for mutations and faults. */
-export type Verdict = 'go' | 'skip' | 'fail'
+/**
+ * What becomes of a call of the seam: done, left out, done only after the next fence, or failed with
+ * an error of the device. Mutations and faults are made of these.
+ */
+export type Verdict = 'go' | 'skip' | 'delay' | 'fail'
 
 const SECTOR_BYTES = 512
 const NO_BYTES = new Uint8Array(0)
@@ -58,9 +61,11 @@ export class SimulatedMedia extends Media {
   #gathered: { at: number; bytes: Uint8Array }[] = []
   #homeUnsettled = false
   #detached = new Map<Mapping, Uint8Array>()
+  /** What was delayed, to be done after the next fence. */
+  #delayed: (() => void)[] = []
   onPoint: ((kind: PointKind) => void) | undefined
   /** Decides about each flush, fence and append, told by its kind; for mutations and faults. */
-  judge: ((kind: PointKind) => Verdict) | undefined
+  judge: ((kind: PointKind) => Verdict) | undefined = undefined
   /** Changes whenever a crash may leave something else than before. */
   edition = 0
   /** Flushes that found nothing to write back. */
@@ -101,6 +106,7 @@ export class SimulatedMedia extends Media {
   }
 
   detach(mapping: Mapping): void {
+    this.#lookAt(mapping.offset, mapping.length)
     this.#detached.set(mapping, mapping.bytes)
     mapping.bytes = NO_BYTES
   }
@@ -111,6 +117,7 @@ export class SimulatedMedia extends Media {
   }
 
   unmap(mapping: Mapping): void {
+    this.#lookAt(mapping.offset, mapping.bytes.length)
     this.mappings[mapping.slot] = undefined
     mapping.bytes = NO_BYTES
   }
@@ -124,6 +131,15 @@ export class SimulatedMedia extends Media {
   protected appendBytesOf(at: number, record: Uint8Array): void {
     const verdict = this.#point('append')
     if (verdict === 'skip') return
+    if (verdict === 'delay') {
+      const kept = record.slice()
+      this.#delayed.push(() => this.#append(at, kept))
+      return
+    }
+    this.#append(at, record)
+  }
+
+  #append(at: number, record: Uint8Array): void {
     this.counters[COUNTER.BYTES_APPENDED]! += record.length
     if (this.#paged) {
       this.#gathered.push({ at, bytes: record.slice() })
@@ -139,7 +155,8 @@ export class SimulatedMedia extends Media {
     if (this.granularity === 'byte') return
     const verdict = this.#point('flush')
     if (verdict === 'skip') return
-    this.#flush(mapping, offset, length)
+    if (verdict === 'delay') this.#delayed.push(() => this.#flush(mapping, offset, length))
+    else this.#flush(mapping, offset, length)
   }
 
   #flush(mapping: Mapping, offset: number, length: number): void {
@@ -167,6 +184,11 @@ export class SimulatedMedia extends Media {
     if (this.granularity === 'byte') return
     const verdict = this.#point('flush')
     if (verdict === 'skip') return
+    if (verdict === 'delay') this.#delayed.push(() => this.#flushStores(mapping))
+    else this.#flushStores(mapping)
+  }
+
+  #flushStores(mapping: Mapping): void {
     if (!this.#paged) {
       this.#writeBack(mapping.offset, mapping.length)
       return
@@ -191,6 +213,11 @@ export class SimulatedMedia extends Media {
     if (verdict === 'fail') throw this.fail(new Error('EIO: simulated failure of a barrier'))
     if (this.#paged) this.#barrier(verdict)
     else if (verdict === 'go') this.#settle()
+    else if (verdict === 'delay') this.#delayed.push(() => this.#settle())
+    if (verdict !== 'go' || this.#delayed.length === 0) return
+    const delayed = this.#delayed
+    this.#delayed = []
+    for (const act of delayed) act()
   }
 
   /** A log write that is its own barrier, then a barrier for home places, if there are any. */
@@ -241,7 +268,9 @@ export class SimulatedMedia extends Media {
       return units
     }
     this.#look()
-    return [...this.#units].filter(([, held]) => held.flushed < held.versions.length - 1).map(([unit]) => unit)
+    return [...this.#units]
+      .filter(([, held]) => held.flushed < held.versions.length - 1)
+      .map(([unit]) => unit)
   }
 
   #point(kind: PointKind): Verdict {

@@ -48,4 +48,3 @@ export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
     readOnly,
   )
 }
-

@@ -29,7 +29,6 @@ interface Renamed {
 export class Transaction {
   readonly #store: ChunkStore
   readonly #batch: Batch
-  #active = false
   readonly #published: Chunk[] = []
   readonly #freed: Chunk[] = []
   readonly #renamed: Renamed[] = []
@@ -144,30 +143,34 @@ export class Transaction {
 
   /** @internal */
   get isActive(): boolean {
-    return this.#active
+    return this.#store.inTransaction
   }
 
   /** @internal */
   begin(): void {
     this.#batch.begin()
-    this.#active = true
+    this.#store.inTransaction = true
   }
 
   /** @internal Hands the batch to the log, then settles memory. */
   commit(): void {
-    if (!this.#batch.isEmpty) this.#store.log.commit()
+    const { log } = this.#store
+    if (!this.#batch.isEmpty) log.commit()
+    // What it has read may be under way: it returns nothing that a crash could take back.
+    else log.settle()
     this.#finish()
   }
 
   /** @internal The same; durable when the promise resolves. */
   commitAsync(): Promise<void> {
-    const durable = this.#batch.isEmpty ? Promise.resolve() : this.#store.log.commitAsync()
+    const { log } = this.#store
+    const durable = this.#batch.isEmpty ? log.settleAsync() : log.commitAsync()
     this.#finish()
     return durable
   }
 
   #finish(): void {
-    this.#active = false
+    this.#store.inTransaction = false
     if (this.#published.length > 0) {
       for (const chunk of this.#published) {
         const inside = insideOf(chunk)
@@ -184,7 +187,7 @@ export class Transaction {
 
   /** @internal Memory becomes as it was at `begin`. */
   rollback(): void {
-    this.#active = false
+    this.#store.inTransaction = false
     this.#batch.begin()
     const { table } = this.#store
     for (const { slot, before } of this.#renamed.reverse()) table.rename(slot, before)
@@ -196,7 +199,7 @@ export class Transaction {
   }
 
   #check(): void {
-    if (!this.#active) {
+    if (!this.#store.inTransaction) {
       throw new PlinthError(
         'ERR_TX_ENDED',
         'this transaction has ended; its work is done inside the function',

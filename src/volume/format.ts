@@ -15,7 +15,7 @@ import {
   SUPERBLOCK_AT,
   TABLE_AT,
 } from '../layout/geometry.js'
-import { encodeSuperblock, FORMAT_VERSION, volumeSeed } from '../layout/superblock.js'
+import { encodeSuperblock, FORMAT_VERSION, MAGIC, volumeSeed } from '../layout/superblock.js'
 import type { Media } from '../media/media.js'
 import { mapAreas } from './areas.js'
 import { type FormatOptions, parseFormatOptions } from './options.js'
@@ -76,10 +76,10 @@ function formatOpened(device: Device, wanted: ReturnType<typeof parseFormatOptio
 /** What stands at either end must be zero, or the user must have said `force`. */
 function refuseContents(device: Device, deviceBytes: number): void {
   const length = Math.min(SIGNATURE_BYTES, deviceBytes)
-  if (length < PAGE_BYTES) return
   const contents = identifyContents(
     device.read(0, length),
     device.read(deviceBytes - length, length),
+    MAGIC,
   )
   if (contents !== undefined) {
     throw new PlinthError(

@@ -25,6 +25,7 @@ import {
   encodeSuperblock,
   FEATURES_KNOWN,
   FORMAT_VERSION,
+  SUPERBLOCK,
   type Superblock,
   volumeSeed,
 } from '../layout/superblock.js'
@@ -94,7 +95,7 @@ export function findSuperblock(device: Readable, path: string, readOnly: boolean
     throw corrupt(`${path}: both superblocks are damaged`)
   }
   refuseNewer(superblock, path, readOnly)
-  const geometry = geometryOf(superblock, path)
+  const geometry = describedBy(superblock, path)
   if (sizeBytes < geometry.sizeBytes) {
     throw new PlinthError(
       'ERR_DEVICE_TRUNCATED',
@@ -104,13 +105,15 @@ export function findSuperblock(device: Readable, path: string, readOnly: boolean
   return { superblock, geometry, twice: good && secondGood && isSame(first, second) }
 }
 
+/** Whether two copies say the same, but for which copy they are. */
 function isSame(first: Superblock, second: Superblock): boolean {
-  return (
-    Buffer.compare(
-      encodeSuperblock({ ...first, copy: 0 }),
-      encodeSuperblock({ ...second, copy: 0 }),
-    ) === 0
-  )
+  return Object.keys(SUPERBLOCK.fields).every((name) => {
+    if (name === 'copy' || name === 'checksum') return true
+    const [one, other] = [first, second].map((each) => each[name as keyof Superblock])
+    return typeof one === 'number' || typeof other === 'number'
+      ? one === other
+      : Buffer.compare(one!, other!) === 0
+  })
 }
 
 function refuseNewer(superblock: Superblock, path: string, readOnly: boolean): void {
@@ -130,19 +133,8 @@ function refuseNewer(superblock: Superblock, path: string, readOnly: boolean): v
   }
 }
 
-function geometryOf(superblock: Superblock, path: string): Geometry {
-  const { sizeBytes, granuleBytes, logBytes } = superblock
-  const sane =
-    sizeBytes >= VOLUME_BYTES_MIN &&
-    Number.isSafeInteger(sizeBytes) &&
-    sizeBytes % PAGE_BYTES === 0 &&
-    granuleBytes >= GRANULE_BYTES_MIN &&
-    granuleBytes <= GRANULE_BYTES_MAX &&
-    isPowerOfTwo(granuleBytes) &&
-    logBytes >= LOG_BYTES_MIN &&
-    logBytes <= LOG_BYTES_MAX &&
-    logBytes % PAGE_BYTES === 0
-  const geometry = sane ? computeGeometry({ sizeBytes, granuleBytes, logBytes }) : undefined
+function describedBy(superblock: Superblock, path: string): Geometry {
+  const geometry = geometryOf(superblock)
   if (geometry === undefined)
     throw corrupt(`${path}: the superblock describes an impossible volume`)
   return geometry

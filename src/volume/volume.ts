@@ -330,8 +330,7 @@ export class Volume {
   /** Orders every `chunk.flush` before it: what was flushed is durable when it returns. */
   fence(): void {
     this.#checkWritable()
-    this.#loaded.log.settle()
-    this.#media.fence()
+    this.#loaded.log.fence()
   }
 
   /**

@@ -7,7 +7,12 @@
 import type { Chunk, Volume } from 'plinth'
 import { forEachCrashState, type Limits } from '../../src/testing/crash-states.js'
 import { Random } from '../../src/testing/random.js'
-import { type Model as CrashModel, SimulatedMedia, type Verdict } from '../../src/testing/simulated-media.js'
+import {
+  type Model as CrashModel,
+  type PointKind,
+  SimulatedMedia,
+  type Verdict,
+} from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
 import { compare, EMPTY, type Loose, type Model, OPERATIONS, type Operation } from './world.js'
 
@@ -37,7 +42,7 @@ export interface LabOptions {
   readonly nestOneIn: number
   readonly probeOneIn: number
   /** Makes the library misbehave: for the mutation score. */
-  readonly judge?: ((media: SimulatedMedia) => (kind: string) => Verdict) | undefined
+  readonly judge?: ((kind: PointKind) => Verdict) | undefined
 }
 
 export class CrashFailure extends Error {}
@@ -68,13 +73,13 @@ export class Lab {
     const last = operations.at(-1)!
     const loose = last.loose?.(before) ?? []
     const media = new SimulatedMedia(crashModel, age.image)
+    media.judge = this.#options.judge
     let volume = openSimulated(media)
     age.warmUp(volume)
     for (const [i, operation] of operations.slice(0, -1).entries()) {
       operation.run(volume, models[i]!)
       if (operation.name === 'close') volume = openSimulated(media)
     }
-    if (this.#options.judge) media.judge = this.#options.judge(media)
     let point = 0
     let edition = -1
     const known = new Set<number>()
@@ -91,11 +96,12 @@ export class Lab {
       })
       point++
     }
-    media.onPoint = () =>
-      explore([
-        [before, loose],
-        [after, []],
-      ])
+    const during: [Model, readonly Loose[]][] = [
+      [before, loose],
+      [after, []],
+    ]
+    if (last.middle) during.push([last.middle(before), []])
+    media.onPoint = () => explore(during)
     last.run(volume, before)
     media.onPoint = undefined
     // It has returned: nothing but the state after it is right from here on.
@@ -143,6 +149,7 @@ export class Lab {
   ): void {
     const nests = depth > 0 && random.below(this.#options.nestOneIn) === 0
     const media = new SimulatedMedia(crashModel, image, nests)
+    media.judge = this.#options.judge
     if (nests) {
       // The power fails again while it recovers: at one of its points, and then once more.
       let stops = 1 + random.below(3)
@@ -202,9 +209,19 @@ function runProbe(volume: Volume, model: Model): Model {
 export function makeAges(): Age[] {
   const fresh = makeImage()
   const idle = () => {}
-  const aged = (name: string, work: (volume: Volume) => Model, warmUp: Age['warmUp'] = idle): Age => {
-    const media = new SimulatedMedia('cache-line', fresh)
+  const aged = (
+    name: string,
+    work: (volume: Volume) => Model,
+    warmUp: Age['warmUp'] = idle,
+    image = fresh,
+  ): Age => {
+    const media = new SimulatedMedia('cache-line', image)
     const volume = openSimulated(media)
+    // Nothing on it is zero: what a chunk finds there was another's.
+    const all = volume.allocate({ size: volume.stats().largestFreeBytes })
+    all.bytes.fill(0xa5)
+    all.persist(0, all.size)
+    volume.free(all)
     const model = work(volume)
     volume.close()
     return { name, image: media.durable.slice(), model, warmUp }
@@ -218,18 +235,8 @@ export function makeAges(): Age[] {
       const filler = volume.allocate({ size: volume.stats().largestFreeBytes - 2 * GRANULE })
       return including(model, filler)
     }),
-    aged('fragmented', (volume) => {
-      let model: Model = EMPTY
-      const holes: Chunk[] = []
-      while (volume.stats().largestFreeBytes > 0) {
-        const chunk = volume.allocate({ size: GRANULE })
-        if (holes.length < 12 && model.chunks.length % 3 === 1) holes.push(chunk)
-        model = including(model, chunk)
-      }
-      for (const chunk of holes) volume.free(chunk)
-      const gone = new Set(holes.map(({ id }) => id))
-      return { ...model, chunks: model.chunks.filter(({ id }) => !gone.has(id)) }
-    }),
+    // Few and large granules: what counts is the pattern.
+    aged('fragmented', fragment, idle, makeImage({ granule: 8 * GRANULE })),
     aged('log-nearly-full', withFill, (volume) => fillLog(volume, 0)),
     aged('log-wrapped', (volume) => {
       const model = withFill(volume)
@@ -238,6 +245,20 @@ export function makeAges(): Age[] {
       return model
     }),
   ]
+}
+
+/** Every granule taken, then some holes of one. */
+function fragment(volume: Volume): Model {
+  let model: Model = EMPTY
+  const holes: Chunk[] = []
+  while (volume.stats().largestFreeBytes > 0) {
+    const chunk = volume.allocate({ size: GRANULE })
+    if (model.chunks.length % 3 === 1) holes.push(chunk)
+    model = including(model, chunk)
+  }
+  for (const chunk of holes) volume.free(chunk)
+  const gone = new Set(holes.map(({ id }) => id))
+  return { ...model, chunks: model.chunks.filter(({ id }) => !gone.has(id)) }
 }
 
 function runAll(volume: Volume, names: readonly string[]): Model {

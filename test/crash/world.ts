@@ -39,12 +39,15 @@ export interface Operation {
   readonly name: string
   /** Does it to the volume and returns the model after it; undefined when the model does not allow it. */
   readonly run: (volume: Volume, model: Model) => Model | undefined
+  /** A state between before and after that is as good: the operation is two. */
+  readonly middle?: (model: Model) => Model
   /** Raw stores that are not atomic. */
   readonly loose?: (model: Model) => Loose[]
 }
 
 export function cellBytes(value: number): Uint8Array {
   const bytes = new Uint8Array(CELL_BYTES)
+  if (value === 0) return bytes
   const view = new DataView(bytes.buffer)
   for (let i = 0; i < CELL_BYTES; i += 8) {
     view.setUint32(i, Math.imul(value, 0x9e3779b1) + i, true)
@@ -105,7 +108,12 @@ export const OPERATIONS: readonly Operation[] = [
       if (volume.stats().largestFreeBytes < 4096) return undefined
       const chunk = volume.allocate({ size: 4096, name, type: 'lab', zero: true })
       assert.ok(chunk.bytes.every((byte) => byte === 0))
-      return added(model, chunk, name, [])
+      return added(
+        model,
+        chunk,
+        name,
+        Array.from({ length: CELLS }, () => 0),
+      )
     },
   },
   {
@@ -196,6 +204,52 @@ export const OPERATIONS: readonly Operation[] = [
         : [4, 5].map((cell) => ({ id: model.chunks[0]!.id, cell, value: model.next })),
   },
   {
+    name: 'async-one',
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined) return undefined
+      const write = volume.transactAsync((tx) =>
+        tx.write(chunkOf(volume, first), 6 * CELL_BYTES, cellBytes(model.next)),
+      )
+      write.catch(() => {})
+      // On byte-addressable media it is durable already.
+      if (volume.info.granularity === 'page') volume.fence()
+      return withCell(model, 0, 6, model.next)
+    },
+  },
+  {
+    name: 'async-checkpoint',
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined) return undefined
+      const last = model.chunks.at(-1)!
+      const write = volume.transactAsync((tx) => {
+        tx.write(chunkOf(volume, first), CELL_BYTES, cellBytes(model.next))
+        tx.write(chunkOf(volume, last), CELL_BYTES, cellBytes(model.next))
+      })
+      write.catch(() => {})
+      volume.checkpoint()
+      const one = { ...withCell(model, 0, 1, model.next), next: model.next }
+      return withCell(one, model.chunks.length - 1, 1, model.next)
+    },
+  },
+  {
+    // The space of a chunk whose free is not durable yet is given out and stored to.
+    name: 'async-free-publish',
+    run(volume, model) {
+      const [first, ...rest] = model.chunks
+      if (first === undefined || first.name === undefined) return undefined
+      volume.transactAsync((tx) => tx.free(chunkOf(volume, first))).catch(() => {})
+      const name = `q${model.next}`
+      const chunk = volume.reserve({ size: 4096, name, type: 'lab' })
+      store(chunk, 0, model.next)
+      chunk.persist(0, CELL_BYTES)
+      volume.publish(chunk)
+      return added({ ...model, chunks: rest }, chunk, name, [model.next])
+    },
+    middle: (model) => ({ chunks: model.chunks.slice(1), next: model.next }),
+  },
+  {
     name: 'raw-persist',
     run(volume, model) {
       const first = model.chunks[0]
@@ -283,7 +337,11 @@ export const OPERATIONS: readonly Operation[] = [
 ]
 
 /** Whether the volume is in the state of the model. Returns what is different, undefined for nothing. */
-export function compare(volume: Volume, model: Model, loose: readonly Loose[] = []): string | undefined {
+export function compare(
+  volume: Volume,
+  model: Model,
+  loose: readonly Loose[] = [],
+): string | undefined {
   const found = volume.chunks()
   const wanted = [...model.chunks].sort((a, b) => a.offset - b.offset)
   const list = (chunks: readonly { id: number; name?: string | undefined; offset: number }[]) =>
@@ -292,7 +350,8 @@ export function compare(volume: Volume, model: Model, loose: readonly Loose[] = 
   let used = 0
   for (const [i, chunk] of wanted.entries()) {
     const { size, type } = found[i]!
-    if (size !== chunk.size || type !== chunk.type) return `${chunk.name}: size ${size}, type ${type}`
+    if (size !== chunk.size || type !== chunk.type)
+      return `${chunk.name}: size ${size}, type ${type}`
     used += size
     const { bytes } = volume.chunk(chunk.id)
     for (const [cell, value] of chunk.cells.entries()) {

@@ -68,13 +68,25 @@ export function checkRooms(sources: Source[], packages: string[]): string[] {
   })
 }
 
-/** Examples are what a user would write: they import the package by its name, and nothing from this repository. */
+/**
+ * Examples are what a user would write: they import the package by its name, and nothing from this
+ * repository. A larger one may have a folder of its own: `./job-queue/engine.js`.
+ */
 export function checkExamples(sources: Source[]): string[] {
   return sources.flatMap(({ path, text }) =>
     importsOf(text)
       .filter(({ name }) => name.startsWith('.') || name.startsWith('/') || name.startsWith('#'))
+      .filter(({ name }) => !isInFolderOfExample(path, name))
       .map(({ name, line }) => `${path}:${line}: imports ${name}: examples import packages alone`),
   )
+}
+
+/** Whether an example imports a file of its own folder, or one right under examples/ of any. */
+function isInFolderOfExample(path: string, name: string): boolean {
+  if (!name.startsWith('.')) return false
+  const [root, folder, file] = resolve(path, name).split('/')
+  const from = path.split('/')
+  return root === 'examples' && file !== undefined && (from.length === 2 || from[1] === folder)
 }
 
 /** Names, lengths, opening comments, leftovers. */

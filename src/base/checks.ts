@@ -7,6 +7,7 @@ export const checks = {
   recordChecksum: true,
   recordPosition: true,
   recordEpoch: true,
+  recordDamage: true,
   anchorChecksum: true,
   anchorNewer: true,
   slotChecksum: true,

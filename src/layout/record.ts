@@ -2,13 +2,15 @@
  * A record of the redo log: one batch. Records begin at multiples of a line and never straddle the
  * end of the ring.
  *
- *   ┌──────────┬───────┬──────────────────┬─────────┬─────────┬───
- *   │ checksum │ bytes │ position | flags │ entry   │ entry   │ …
- *   └──────────┴───────┴──────────────────┴─────────┴─────────┴───
- *    u32        u32     u64
+ *   ┌──────────┬───────┬──────────────────┬─────────┬─────────┬─────────┬───
+ *   │ checksum │ bytes │ position | flags │ settled │ entry   │ entry   │ …
+ *   └──────────┴───────┴──────────────────┴─────────┴─────────┴─────────┴───
+ *    u32        u32     u64                u64
  *
  * `checksum` is CRC-32C of everything behind it, seeded with volume and epoch. `position` counts
  * the bytes ever appended: what lies in the ring from an earlier lap has an earlier position.
+ * `settled` is the position up to which everything was durable when the record was placed: an
+ * invalid record before that, with this one valid behind it, was not torn but damaged.
  *
  * A skip record (flag) has no entries; its `bytes` is the distance to the next record, and only the
  * header is checksummed. It fills the ring to its end, or a block of a page device.
@@ -19,7 +21,7 @@
  */
 import { LINE_BYTES } from '../base/units.js'
 
-export const RECORD_HEADER_BYTES = 16
+export const RECORD_HEADER_BYTES = 24
 export const RECORD_ALIGN = LINE_BYTES
 /** In the upper word of `position`, above its 21 bits. */
 export const RECORD_SKIP = 2 ** 21

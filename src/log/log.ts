@@ -302,7 +302,15 @@ export class Log {
     u32[1] = staging.bytes
     u32[2] = low
     u32[3] = (tail - low) * (1 / WORD)
+    this.#writeSettled(u32)
     return span
+  }
+
+  #writeSettled(u32: Uint32Array): void {
+    const durable = this.#durable
+    const low = durable >>> 0
+    u32[4] = low
+    u32[5] = (durable - low) * (1 / WORD)
   }
 
   #makeRoom(span: number): void {
@@ -357,6 +365,7 @@ export class Log {
     u32[1] = bytes
     u32[2] = low
     u32[3] = ((tail - low) * (1 / WORD)) | RECORD_SKIP
+    this.#writeSettled(u32)
     this.#skip.bytes = RECORD_HEADER_BYTES
     this.media.append(this.#tailAt, this.#skip)
     this.#advance(bytes)

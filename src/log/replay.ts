@@ -17,6 +17,7 @@ import {
   RECORD_HEADER_BYTES,
   RECORD_SKIP,
 } from '../layout/record.js'
+import { joinWords } from '../layout/struct.js'
 import { spanOf } from './log.js'
 
 export interface LogBytes {
@@ -46,39 +47,71 @@ export type Visitor = (
 /**
  * Walks the valid prefix and shows each entry to `visit`, in order. With `limit` it walks a prefix
  * that was found valid before, without working out the checksums again.
- * @throws PlinthError ERR_VOLUME_CORRUPT when a record with a valid checksum makes no sense.
+ * @throws PlinthError ERR_VOLUME_CORRUPT when a record with a valid checksum makes no sense, and when
+ *   one that was durable is damaged: a shorter prefix would lose what was acknowledged
  */
 export function walkLog(log: LogBytes, visit: Visitor, limit?: LogPrefix): LogPrefix {
-  const { bytes, geometry, seed } = log
+  const { bytes, geometry } = log
   const ringBytes = geometry.logBytes
   const u32 = new Uint32Array(bytes.buffer, bytes.byteOffset, ringBytes / 4)
   const farthest = limit === undefined ? log.head + ringBytes : limit.end
   let position = log.head
   let records = 0
   while (position < farthest) {
+    const span = validSpan(log, u32, position, limit === undefined)
+    if (span === 0) break
     const at = position % ringBytes
-    const word = at >>> 2
-    const recordBytes = u32[word + 1]!
-    const high = u32[word + 3]!
-    const isSkip = (high & RECORD_SKIP) !== 0
-    const written = (high & POSITION_HIGH_MASK) * WORD + u32[word + 2]!
-    if (checks.recordPosition && written !== position) break
-    if (high > (POSITION_HIGH_MASK | RECORD_SKIP)) break
-    const checkedBytes = isSkip ? RECORD_HEADER_BYTES : recordBytes
-    const span = isSkip ? recordBytes : spanOf(recordBytes)
-    if (span === 0 || span % RECORD_ALIGN !== 0 || recordBytes > ringBytes - at) break
-    if (checkedBytes < RECORD_HEADER_BYTES || checkedBytes % 8 !== 0) break
-    if (position + span > log.head + ringBytes) break
-    if (limit === undefined && checks.recordChecksum) {
-      if (u32[word] !== crc32c(seed, bytes, at + 4, at + checkedBytes)) break
-    }
-    if (!isSkip) {
-      walkEntries(geometry, u32, at, recordBytes, position, visit)
+    if ((u32[(at >>> 2) + 3]! & RECORD_SKIP) === 0) {
+      walkEntries(geometry, u32, at, u32[(at >>> 2) + 1]!, position, visit)
       records++
     }
     position += span
   }
+  if (limit === undefined && checks.recordDamage) refuseDamage(log, u32, position)
   return { end: position, records }
+}
+
+/** Bytes that the record at a position takes in the ring; 0 when there is no valid one. */
+function validSpan(
+  log: LogBytes,
+  u32: Uint32Array,
+  position: LogPosition,
+  checksummed: boolean,
+): number {
+  const ringBytes = log.geometry.logBytes
+  const at = position % ringBytes
+  const word = at >>> 2
+  const recordBytes = u32[word + 1]!
+  const high = u32[word + 3]!
+  const written = (high & POSITION_HIGH_MASK) * WORD + u32[word + 2]!
+  if (checks.recordPosition && written !== position) return 0
+  if (high > (POSITION_HIGH_MASK | RECORD_SKIP)) return 0
+  const isSkip = (high & RECORD_SKIP) !== 0
+  const checkedBytes = isSkip ? RECORD_HEADER_BYTES : recordBytes
+  const span = isSkip ? recordBytes : spanOf(recordBytes)
+  if (span === 0 || span % RECORD_ALIGN !== 0 || recordBytes > ringBytes - at) return 0
+  if (checkedBytes < RECORD_HEADER_BYTES || checkedBytes % 8 !== 0) return 0
+  if (position + span > log.head + ringBytes) return 0
+  if (checksummed && checks.recordChecksum) {
+    if (u32[word] !== crc32c(log.seed, log.bytes, at + 4, at + checkedBytes)) return 0
+  }
+  return span
+}
+
+/** Looks behind the end of the prefix for a record that knew what stood at the end to be durable. */
+function refuseDamage(log: LogBytes, u32: Uint32Array, end: LogPosition): void {
+  const ringBytes = log.geometry.logBytes
+  for (let at = end + RECORD_ALIGN; at < log.head + ringBytes; at += RECORD_ALIGN) {
+    const word = (at % ringBytes) >>> 2
+    const settled = joinWords(u32[word + 4]!, u32[word + 5]!)
+    // Its position is looked at first: nearly always that ends it.
+    if (u32[word + 2] !== at >>> 0 || settled <= end || settled > at) continue
+    if (validSpan(log, u32, at, true) === 0) continue
+    throw new PlinthError(
+      'ERR_VOLUME_CORRUPT',
+      `the log record at position ${end} was durable and is damaged; commits behind it would be lost`,
+    )
+  }
 }
 
 function walkEntries(

@@ -169,20 +169,17 @@ export class Transaction {
     return durable
   }
 
+  /** Lists are emptied by pop: setting their length to 0 frees their memory, and costs 100 ns. */
   #finish(): void {
     this.#store.inTransaction = false
-    if (this.#published.length > 0) {
-      for (const chunk of this.#published) {
-        const inside = insideOf(chunk)
-        if (inside.state === 'reserved') inside.state = 'live'
-      }
-      this.#published.length = 0
+    for (let chunk = this.#published.pop(); chunk !== undefined; chunk = this.#published.pop()) {
+      const inside = insideOf(chunk)
+      if (inside.state === 'reserved') inside.state = 'live'
     }
-    if (this.#freed.length > 0) {
-      for (const chunk of this.#freed) this.#store.finishFree(chunk)
-      this.#freed.length = 0
+    for (let chunk = this.#freed.pop(); chunk !== undefined; chunk = this.#freed.pop()) {
+      this.#store.finishFree(chunk)
     }
-    if (this.#renamed.length > 0) this.#renamed.length = 0
+    while (this.#renamed.length > 0) this.#renamed.pop()
   }
 
   /** @internal Memory becomes as it was at `begin`. */

@@ -238,12 +238,9 @@ export function makeAges(): Age[] {
     // Few and large granules: what counts is the pattern.
     aged('fragmented', fragment, idle, makeImage({ granule: 8 * GRANULE })),
     aged('log-nearly-full', withFill, (volume) => fillLog(volume, 0)),
-    aged('log-wrapped', (volume) => {
-      const model = withFill(volume)
-      // The ring's end comes within the next records.
-      fillLog(volume, 1024)
-      return model
-    }),
+    // The ring's end comes with the next records: of lines, and of blocks.
+    aged('log-at-end', (volume) => filled(volume, 64)),
+    aged('log-block-at-end', (volume) => filled(volume, 6000)),
   ]
 }
 
@@ -277,6 +274,12 @@ function including(model: Model, chunk: Chunk): Model {
 function withFill(volume: Volume): Model {
   const model = runAll(volume, ['allocate', 'tx-write', 'publish'])
   return including(model, volume.allocate({ size: FILL_BYTES, name: 'fill' }))
+}
+
+function filled(volume: Volume, room: number): Model {
+  const model = withFill(volume)
+  fillLog(volume, room)
+  return model
 }
 
 /** Commits to the chunk `fill` until the next small record finds less than a little more than `room` left in the log. */

@@ -54,9 +54,9 @@ export const SCENARIOS: readonly Scenario[] = [
       volume.close()
       const [media, crashed] = open('page', setup.durable, judge)
       const a = crashed.chunk('a')
-      // Each record fills a block to the byte (header 16, entry 16), so that the next one of its length
+      // Each record fills a block to the byte (header 24, entry 16), so that the next one of its length
       // lies over the first and touches nothing of the second.
-      const whole = new Uint8Array(PAGE_BYTES - 32)
+      const whole = new Uint8Array(PAGE_BYTES - 40)
       crashed.transactAsync((tx) => tx.write(a, 0, whole.fill(1))).catch(() => {})
       crashed.transactAsync((tx) => tx.write(a, 0, whole.fill(2))).catch(() => {})
       let image: Uint8Array | undefined
@@ -117,6 +117,27 @@ export const SCENARIOS: readonly Scenario[] = [
         demand(reopened.findChunk('b') !== undefined, 'an old copy of a slot was believed')
         reopened.close()
       }
+    },
+  },
+  {
+    // A bit of an acknowledged record flips. It is not the end of the log: what lies behind it was
+    // acknowledged too.
+    name: 'a damaged record is not a torn one',
+    run(judge) {
+      const [setup, volume] = open('cache-line', makeImage(), GO)
+      volume.allocate({ size: 4096, name: 'a' })
+      const { logUsedBytes } = volume.stats()
+      for (let i = 0; i < 3; i++) volume.transact((tx) => tx.setUint32(volume.chunk('a'), 0, i))
+      const image = setup.durable.slice()
+      const at = geometry.logAt + logUsedBytes + 30
+      image[at] = image[at]! ^ 1
+      let refused = false
+      try {
+        open('cache-line', image, judge)
+      } catch {
+        refused = true
+      }
+      demand(refused, 'commits behind a damaged record were dropped')
     },
   },
   {

@@ -17,6 +17,7 @@ import {
   alignUp,
   GIB,
   type GranuleIndex,
+  isPowerOfTwo,
   KIB,
   MIB,
   type Offset,
@@ -86,6 +87,26 @@ export function computeGeometry(wanted: {
     anchorCopyAt,
     superblockCopyAt,
   }
+}
+
+/** The geometry that a superblock describes; undefined when no volume can be so. */
+export function geometryOf(described: {
+  sizeBytes: number
+  granuleBytes: number
+  logBytes: number
+}): Geometry | undefined {
+  const { sizeBytes, granuleBytes, logBytes } = described
+  const sane =
+    sizeBytes >= VOLUME_BYTES_MIN &&
+    Number.isSafeInteger(sizeBytes) &&
+    sizeBytes % PAGE_BYTES === 0 &&
+    granuleBytes >= GRANULE_BYTES_MIN &&
+    granuleBytes <= GRANULE_BYTES_MAX &&
+    isPowerOfTwo(granuleBytes) &&
+    logBytes >= LOG_BYTES_MIN &&
+    logBytes <= LOG_BYTES_MAX &&
+    logBytes % PAGE_BYTES === 0
+  return sane ? computeGeometry(described) : undefined
 }
 
 /**

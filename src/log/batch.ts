@@ -39,6 +39,11 @@ export class Batch {
     return this.staging.bytes === RECORD_HEADER_BYTES
   }
 
+  /** Bytes that can still be staged. */
+  get room(): number {
+    return this.#bytesMax - this.staging.bytes
+  }
+
   /** Stages bytes for a home place. */
   write(mapping: Mapping, offset: number, source: Uint8Array): void {
     const { length } = source

@@ -68,8 +68,8 @@ export class SimulatedMedia extends Media {
   judge: ((kind: PointKind) => Verdict) | undefined = undefined
   /** Changes whenever a crash may leave something else than before. */
   edition = 0
-  /** Flushes that found nothing to write back. */
-  needlessFlushes = 0
+  /** Called for each flush that finds nothing to write back. */
+  onNeedless: (() => void) | undefined
 
   /** Whether versions are kept. Without, it is memory that behaves as the device would, and quick. */
   readonly #tracks: boolean
@@ -167,7 +167,7 @@ export class SimulatedMedia extends Media {
       return
     }
     this.counters[COUNTER.LINES_FLUSHED]! += linesOf(at, length)
-    if (!this.#writeBack(at, length)) this.needlessFlushes++
+    if (!this.#writeBack(at, length)) this.onNeedless?.()
   }
 
   persistUnits(list: Uint32Array, count: number): void {

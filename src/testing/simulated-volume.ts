@@ -33,16 +33,20 @@ export function makeImage(options: ImageOptions = {}): Uint8Array {
 
 /** Opens the volume on simulated media; recovery runs, and is seen by `onPoint`. */
 export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
-  const found = findSuperblock(
-    {
-      sizeBytes: media.sizeBytes,
-      read: (offset, length) => media.visible.slice(offset, offset + length),
-    },
-    'the simulated device',
-    readOnly,
-  )
+  const readable = {
+    sizeBytes: media.sizeBytes,
+    read: (offset: number, length: number) => media.visible.slice(offset, offset + length),
+  }
+  const found = findSuperblock(readable, 'the simulated device', readOnly)
   return new Volume(
-    { path: ':memory:', kind: 'memory', backend: 'memory', media, close: () => media.close() },
+    {
+      path: ':memory:',
+      kind: 'memory',
+      backend: 'memory',
+      media,
+      readable,
+      close: () => media.close(),
+    },
     (checkWritable) =>
       loadVolume({ media, found, alignBytes: 4096, readOnly, warmBytes: 0, checkWritable }),
     readOnly,

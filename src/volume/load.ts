@@ -6,20 +6,10 @@ import { performance } from 'node:perf_hooks'
 import { ChunkStore } from '../allocator/chunk-store.js'
 import { ChunkTable } from '../allocator/chunk-table.js'
 import { PlinthError } from '../base/errors.js'
-import { alignDown, alignUp, isPowerOfTwo, type Offset, PAGE_BYTES } from '../base/units.js'
+import { alignDown, alignUp, type Offset, PAGE_BYTES } from '../base/units.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import { CHUNK_SLOT } from '../layout/chunk-slot.js'
-import {
-  computeGeometry,
-  type Geometry,
-  GRANULE_BYTES_MAX,
-  GRANULE_BYTES_MIN,
-  LOG_BYTES_MAX,
-  LOG_BYTES_MIN,
-  SUPERBLOCK_AT,
-  TABLE_AT,
-  VOLUME_BYTES_MIN,
-} from '../layout/geometry.js'
+import { type Geometry, geometryOf, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
 import {
   decodeSuperblock,
   encodeSuperblock,

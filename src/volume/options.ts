@@ -9,6 +9,7 @@ import {
 } from '../base/arguments.js'
 import { argumentTypeError, argumentValueError, rangeError } from '../base/errors.js'
 import { MIB, PAGE_BYTES } from '../base/units.js'
+import type { RepairOptions } from '../check/repair.js'
 import type { Backend } from '../device/mapper.js'
 import {
   GRANULE_BYTES_MAX,
@@ -59,6 +60,7 @@ export interface OpenOptions {
 }
 
 const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', 'backend', 'granularity']
+const REPAIR_OPTIONS = ['dryRun', 'dropDamaged']
 const OPEN_OPTIONS = ['readOnly', 'backend', 'granularity', 'warmBytes']
 const WARM_BYTES_DEFAULT = 64 * MIB
 
@@ -100,6 +102,14 @@ export function parseOpenOptions(options: OpenOptions | undefined) {
     granularity,
     warmBytes: warmBytes ?? WARM_BYTES_DEFAULT,
   }
+}
+
+export function parseRepairOptions(options: RepairOptions | undefined) {
+  checkOptions(options, REPAIR_OPTIONS, 'Volume.repair')
+  const { dryRun, dropDamaged } = options ?? {}
+  if (dryRun !== undefined) checkBoolean(dryRun, 'dryRun')
+  if (dropDamaged !== undefined) checkBoolean(dropDamaged, 'dropDamaged')
+  return { dryRun: dryRun ?? true, dropDamaged: dropDamaged ?? false }
 }
 
 function checkBackend(value: unknown): void {

@@ -4,6 +4,10 @@ import { insideOf } from '../allocator/chunk.js'
 import type { AllocateOptions } from '../allocator/chunk-store.js'
 import { checkPath, describe } from '../base/arguments.js'
 import { argumentTypeError, PlinthError } from '../base/errors.js'
+import { checkDevice } from '../check/check.js'
+import type { Finding } from '../check/finding.js'
+import type { Readable } from '../check/inspection.js'
+import type { RepairOptions, RepairReport } from '../check/repair.js'
 import { Device } from '../device/device.js'
 import type { DeviceKind } from '../device/identify.js'
 import type { Backend } from '../device/mapper.js'
@@ -11,6 +15,7 @@ import { ANCHOR_STATE } from '../layout/anchor.js'
 import { COUNTER, type Granularity, type Media } from '../media/media.js'
 import { Transaction } from '../transaction/transaction.js'
 import { formatDevice } from './format.js'
+import { checkAt, readableOf, repairAt } from './inspect.js'
 import { findSuperblock, type Loaded, loadVolume, type Recovery } from './load.js'
 import { type FormatOptions, type OpenOptions, parseOpenOptions } from './options.js'
 
@@ -75,6 +80,8 @@ interface Standing {
   readonly kind: DeviceKind | 'memory'
   readonly backend: Backend | 'memory'
   readonly media: Media
+  /** What is on the device, beside any mapping. */
+  readonly readable: Readable
   close(): void
 }
 
@@ -122,7 +129,14 @@ export class Volume {
       const media = device.media(found.geometry.sizeBytes)
       const { kind, alignBytes } = device
       return new Volume(
-        { path, kind, backend: device.backend, media, close: () => device.close() },
+        {
+          path,
+          kind,
+          backend: device.backend,
+          media,
+          readable: readableOf(device),
+          close: () => device.close(),
+        },
         (checkWritable) =>
           loadVolume({ media, found, alignBytes, readOnly, warmBytes, checkWritable }),
         readOnly,
@@ -131,6 +145,27 @@ export class Volume {
       device.close()
       throw error
     }
+  }
+
+  /**
+   * Looks at everything that plinth keeps on a device, and writes nothing. The volume need not be
+   * one that can be opened: why it cannot is among the findings. Nobody may have it open for writing.
+   * @returns the findings; none when all is well
+   * @throws PlinthError ERR_VOLUME_BUSY, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO
+   */
+  static check(path: string): Finding[] {
+    checkPath(path)
+    return checkAt(path)
+  }
+
+  /**
+   * Restores what is damaged from its second copy. Without `dryRun: false` it only says what it
+   * would do. A crash within leaves the volume no worse; it can be run again.
+   * @throws PlinthError as `check`, ERR_VOLUME_FAILED, ERR_BACKEND_LIMIT
+   */
+  static repair(path: string, options?: RepairOptions): RepairReport {
+    checkPath(path)
+    return repairAt(path, options)
   }
 
   /** @internal Volumes come from `open`. */
@@ -340,6 +375,23 @@ export class Volume {
   checkpoint(): void {
     this.#checkWritable()
     this.#loaded.log.checkpoint()
+  }
+
+  /**
+   * Looks at everything that plinth keeps on the device, both copies, and whether memory says the
+   * same. Waits for commits under way; writes nothing.
+   * @returns the findings; none when all is well
+   */
+  check(): Finding[] {
+    this.#checkOpen()
+    if (this.#transaction.isActive) throw transactionActive()
+    const { table, store, log } = this.#loaded
+    if (!this.#readOnly) log.settle()
+    return checkDevice(this.#standing.readable, {
+      table,
+      isReserved: (slot) => insideOf(store.handle(slot)).state === 'reserved',
+      logUsedBytes: log.usedBytes,
+    }).findings
   }
 
   /**

@@ -7,6 +7,7 @@
 import type { Chunk, Volume } from 'plinth'
 import { forEachCrashState, type Limits } from '../../src/testing/crash-states.js'
 import { Random } from '../../src/testing/random.js'
+import { recoverState } from '../../src/testing/recover-state.js'
 import {
   type Model as CrashModel,
   type PointKind,
@@ -92,7 +93,7 @@ export class Lab {
       if (settled) known.clear()
       forEachCrashState(media, random, this.#options.limits, known, (image, fingerprint) => {
         this.#count(fingerprint)
-        this.#verify(`${what} point ${point}`, image, crashModel, states, random, 2)
+        this.#verify(`${what} point ${point}`, image, crashModel, states, random)
       })
       point++
     }
@@ -145,55 +146,54 @@ export class Lab {
     crashModel: CrashModel,
     states: readonly (readonly [Model, readonly Loose[]])[],
     random: Random,
-    depth: number,
   ): void {
-    const nests = depth > 0 && random.below(this.#options.nestOneIn) === 0
-    const media = new SimulatedMedia(crashModel, image, nests)
-    media.judge = this.#options.judge
-    if (nests) {
-      // The power fails again while it recovers: at one of its points, and then once more.
-      let stops = 1 + random.below(3)
-      const known = new Set<number>()
-      media.onPoint = () => {
-        if (random.below(4) !== 0 || stops-- <= 0) return
-        const limits = { exhaustive: 4, samples: 1 }
-        forEachCrashState(media, random, limits, known, (again, fingerprint) => {
+    const { nestOneIn, judge } = this.#options
+    try {
+      recoverState(image, {
+        model: crashModel,
+        random,
+        nestOneIn,
+        judge,
+        onNested: (fingerprint) => {
           this.#count(fingerprint)
           this.counts.nested++
-          this.#verify(`${what}, again in recovery`, again, crashModel, states, random, depth - 1)
-        })
-      }
-    }
-    let volume: Volume
-    try {
-      volume = openSimulated(media)
+        },
+        verify: (volume) => this.#compare(volume, states, random),
+      })
     } catch (cause) {
-      throw new CrashFailure(`${what}: recovery failed: ${cause}`, { cause })
+      throw new CrashFailure(`${what}: ${cause instanceof Error ? cause.message : cause}`, {
+        cause,
+      })
     }
-    media.onPoint = undefined
+  }
+
+  #compare(
+    volume: Volume,
+    states: readonly (readonly [Model, readonly Loose[]])[],
+    random: Random,
+  ): void {
     const differences: string[] = []
     for (const [model, loose] of states) {
       const different = compare(volume, model, loose)
       if (different === undefined) {
-        if (random.below(this.#options.probeOneIn) === 0) this.#probe(what, volume, model)
-        media.release()
+        if (random.below(this.#options.probeOneIn) === 0) this.#probe(volume, model)
         return
       }
       differences.push(different)
     }
-    throw new CrashFailure(`${what}: neither before nor after:\n  ${differences.join('\n  ')}`)
+    throw new CrashFailure(`neither before nor after: ${differences.join(' / ')}`)
   }
 
   /** Further work gives what it gives on a volume that never crashed. */
-  #probe(what: string, volume: Volume, model: Model): void {
+  #probe(volume: Volume, model: Model): void {
     const found = runProbe(volume, model)
     const wanted = this.#probes.get(model)
     if (wanted === undefined) this.#probes.set(model, found)
     else if (JSON.stringify(found) !== JSON.stringify(wanted)) {
-      throw new CrashFailure(`${what}: further work goes another way than elsewhere`)
+      throw new CrashFailure('further work goes another way than elsewhere')
     }
     const different = compare(volume, found)
-    if (different !== undefined) throw new CrashFailure(`${what}: after further work: ${different}`)
+    if (different !== undefined) throw new CrashFailure(`after further work: ${different}`)
   }
 }
 

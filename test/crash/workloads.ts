@@ -61,6 +61,9 @@ const DIRECTED = [
   'tx-write+raw-persist+tx-write',
   'publish+free+allocate-zero',
   'tx-several+checkpoint+tx-several',
+  'tx-write+checkpoint',
+  'tx-several+close',
+  'tx-several+tx-write+checkpoint',
 ]
 
 export function* directedWorkloads(): Generator<Workload> {

@@ -224,13 +224,13 @@ export const OPERATIONS: readonly Operation[] = [
       if (first === undefined) return undefined
       const last = model.chunks.at(-1)!
       const write = volume.transactAsync((tx) => {
-        tx.write(chunkOf(volume, first), CELL_BYTES, cellBytes(model.next))
-        tx.write(chunkOf(volume, last), CELL_BYTES, cellBytes(model.next))
+        tx.write(chunkOf(volume, first), 0, cellBytes(model.next))
+        tx.write(chunkOf(volume, last), 0, cellBytes(model.next))
       })
       write.catch(() => {})
       volume.checkpoint()
-      const one = { ...withCell(model, 0, 1, model.next), next: model.next }
-      return withCell(one, model.chunks.length - 1, 1, model.next)
+      const one = { ...withCell(model, 0, 0, model.next), next: model.next }
+      return withCell(one, model.chunks.length - 1, 0, model.next)
     },
   },
   {

@@ -1,0 +1,90 @@
+/** Check and repair of a volume that nobody has open: it need not be one that can be opened. */
+
+import { PlinthError } from '../base/errors.js'
+import { checkDevice } from '../check/check.js'
+import type { Finding } from '../check/finding.js'
+import type { Readable } from '../check/inspection.js'
+import {
+  applyFixes,
+  chooseFixes,
+  type RepairOptions,
+  type RepairReport,
+  remainingAfter,
+} from '../check/repair.js'
+import { Device } from '../device/device.js'
+import type { Media } from '../media/media.js'
+import { mapAreas } from './areas.js'
+import { parseRepairOptions } from './options.js'
+
+export function checkAt(path: string): Finding[] {
+  const device = new Device({ path, readOnly: true })
+  try {
+    return checkDevice(readableOf(device)).findings
+  } finally {
+    device.close()
+  }
+}
+
+export function repairAt(path: string, options: RepairOptions | undefined): RepairReport {
+  const parsed = parseRepairOptions(options)
+  const device = new Device({ path, readOnly: parsed.dryRun })
+  try {
+    return repairDevice(
+      {
+        device: readableOf(device),
+        alignBytes: device.alignBytes,
+        openMedia: (sizeBytes) => device.media(sizeBytes),
+      },
+      parsed,
+    )
+  } finally {
+    device.close()
+  }
+}
+
+/** What is repaired: a device, or an image in a test. */
+export interface Repairable {
+  readonly device: Readable
+  readonly alignBytes: number
+  /** Media to write through; asked for when there is something to write. */
+  openMedia(sizeBytes: number): Media
+}
+
+export function repairDevice(
+  { device, alignBytes, openMedia }: Repairable,
+  { dryRun, dropDamaged }: { dryRun: boolean; dropDamaged: boolean },
+): RepairReport {
+  const { findings, fixes: possible, inspection } = checkDevice(device)
+  const fixes = chooseFixes(possible, dropDamaged)
+  let remaining: Finding[]
+  if (dryRun || fixes.length === 0) {
+    remaining = remainingAfter(findings, fixes)
+  } else {
+    const geometry = inspection.geometry!
+    const media = openMedia(geometry.sizeBytes)
+    const { head, tail } = mapAreas(media, geometry, inspection.seed, alignBytes)
+    applyFixes(media, [head, tail], fixes)
+    remaining = checkDevice(device).findings
+  }
+  const done = fixes.map(({ code, place, message, drops }) => ({ code, place, message, drops }))
+  return { dryRun, findings, fixes: done, remaining }
+}
+
+/** A device as the check reads it: what cannot be read is an error with a code. */
+export function readableOf(device: Device): Readable {
+  return {
+    sizeBytes: device.sizeBytes,
+    read(offset, length) {
+      try {
+        return device.read(offset, length)
+      } catch (cause) {
+        if (cause instanceof PlinthError) throw cause
+        throw new PlinthError(
+          'ERR_DEVICE_IO',
+          `${length} bytes at ${offset} of ${device.path} cannot be read: ${(cause as Error).message}`,
+          { cause },
+        )
+      }
+    },
+  }
+}

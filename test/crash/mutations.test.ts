@@ -1,0 +1,39 @@
+/** A test of the tests: one mutation of each class, which the lab must notice. All of them: `npm run test:mutations`. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { allMutations, findSites, tryMutation } from './mutations.js'
+
+const SECONDS_MAX = 60
+
+/** Of each class the most telling one. */
+const KNOWN_BAD = [
+  ['a missing fence of a commit', 'skip fence of Log.fence for Log.settle'],
+  ['a late fence of a persist', 'delay fence of Log.fence for Log.persist'],
+  ['a missing write-back of a raw store', 'skip flush of Log.flush for Log.persist'],
+  ['a late write-back of a home place', 'delay flush of Home.persist for #checkpoint'],
+  ['a record appended after its fence', 'delay append of Log.commit for Transaction.commit'],
+  ['a missing fence of the anchors', 'skip fence of Anchors.write for #checkpoint'],
+  ['no checksum of records', 'without recordChecksum'],
+  ['no epoch', 'without recordEpoch'],
+  ['no revocation', 'without revocation'],
+  ['no look at what is pending', 'without pendingBeforeRawStore'],
+  ['home places before their records', 'without settleBeforeHome'],
+] as const
+
+const mutations = allMutations(findSites(120))
+
+for (const [what, name] of KNOWN_BAD) {
+  test(`the lab notices ${what}`, { timeout: 300_000 }, () => {
+    const mutation = mutations.find((each) => each.name === name)
+    assert.ok(
+      mutation,
+      `no such place any more: ${name}; there are ${mutations.map((each) => each.name).join(', ')}`,
+    )
+    assert.notEqual(tryMutation(mutation, SECONDS_MAX), undefined)
+  })
+}
+
+test('without a mutation nothing is noticed', () => {
+  const harmless = { name: 'nothing', judge: () => 'go' as const }
+  assert.equal(tryMutation(harmless, 1), undefined)
+})

@@ -4,13 +4,15 @@
  *   commit ──mark──▶ pending ──persist (checkpoint)──▶ home places durable, log space free
  *                       └────forget (mapping is gone, its chunk freed)
  *
- * A pending unit is one bit in its mapping and one pair in a list. A pair whose bit is no longer set
- * is stale and passed over, which makes `forget` free of cost.
+ * A pending unit is one bit in its mapping and one pair in a list. `forget` drops the bits and leaves
+ * the pairs; only when it was called does `persist` look at each pair whether it is stale.
  */
 import type { Mapping, Media } from '../media/media.js'
 import { type Staging, TARGET_WORDS } from '../media/staging.js'
 
 const PAIRS_FIRST = 256
+/** `fill` clears so many words in the time that one pair takes. */
+const CLEAR_WORDS_A_PAIR = 16
 
 export class Home {
   readonly #media: Media
@@ -18,6 +20,9 @@ export class Home {
   /** Pairs of (slot, unit). */
   #list = new Uint32Array(PAIRS_FIRST * 2)
   #words = 0
+  /** Mappings with pending bits. */
+  #marked: Mapping[] = []
+  #mayBeStale = false
 
   constructor(media: Media) {
     this.#media = media
@@ -43,6 +48,7 @@ export class Home {
     if (pending === undefined) {
       pending = new Uint32Array(Math.ceil(mapping.length / 2 ** shift / 32))
       mapping.pending = pending
+      this.#marked.push(mapping)
     }
     // Offsets reach 2^32: `>>>` first makes them unsigned, and length >= 1.
     const last = (offset + length - 1) >>> shift
@@ -84,11 +90,38 @@ export class Home {
 
   /** What was pending in a mapping need not reach the device: its chunk is freed. */
   forget(mapping: Mapping): void {
+    if (mapping.pending === undefined) return
     mapping.pending = undefined
+    this.#marked = this.#marked.filter((each) => each !== mapping)
+    this.#mayBeStale = true
   }
 
   /** Writes every pending unit home and fences. */
   persist(): void {
+    if (this.#mayBeStale) this.#dropStale()
+    const pairs = this.#words / 2
+    this.#words = 0
+    this.#mayBeStale = false
+    this.#marked = this.#marked.filter((each) => this.#media.mappings[each.slot] === each)
+    for (const { pending } of this.#marked) this.#clear(pending!, pairs)
+    if (pairs > 0) this.#media.persistUnits(this.#list, pairs)
+  }
+
+  /** Clears all bits, the cheaper way: word by word for what is listed, or all words. */
+  #clear(pending: Uint32Array, pairs: number): void {
+    if (pending.length <= CLEAR_WORDS_A_PAIR * pairs) {
+      pending.fill(0)
+      return
+    }
+    // All bits of all mappings are to go: clearing a word that another mapping's pair names does no harm.
+    for (let at = 1; at < 2 * pairs; at += 2) {
+      const word = this.#list[at]! >>> 5
+      if (word < pending.length) pending[word] = 0
+    }
+  }
+
+  /** Keeps the pairs whose bit is set, each once. */
+  #dropStale(): void {
     const list = this.#list
     const { mappings } = this.#media
     let kept = 0
@@ -99,11 +132,11 @@ export class Home {
       const word = unit >>> 5
       const bit = 1 << (unit & 31)
       if (pending === undefined || word >= pending.length || (pending[word]! & bit) === 0) continue
+      // A slot that was used again may be listed twice for a unit: the second finds no bit.
       pending[word] = pending[word]! & ~bit
       list[kept++] = slot
       list[kept++] = unit
     }
-    this.#words = 0
-    if (kept > 0) this.#media.persistUnits(list, kept / 2)
+    this.#words = kept
   }
 }

@@ -51,6 +51,18 @@ export type Visitor = (
  *   one that was durable is damaged: a shorter prefix would lose what was acknowledged
  */
 export function walkLog(log: LogBytes, visit: Visitor, limit?: LogPrefix): LogPrefix {
+  const prefix = walkPrefix(log, visit, limit)
+  if (limit === undefined && checks.recordDamage && isDamagedAt(log, prefix.end)) {
+    throw new PlinthError(
+      'ERR_VOLUME_CORRUPT',
+      `the log record at position ${prefix.end} was durable and is damaged; commits behind it would be lost`,
+    )
+  }
+  return prefix
+}
+
+/** The same, wherever the prefix ends: for the check, which says what it finds. */
+export function walkPrefix(log: LogBytes, visit: Visitor, limit?: LogPrefix): LogPrefix {
   const { bytes, geometry } = log
   const ringBytes = geometry.logBytes
   const u32 = new Uint32Array(bytes.buffer, bytes.byteOffset, ringBytes / 4)
@@ -67,7 +79,6 @@ export function walkLog(log: LogBytes, visit: Visitor, limit?: LogPrefix): LogPr
     }
     position += span
   }
-  if (limit === undefined && checks.recordDamage) refuseDamage(log, u32, position)
   return { end: position, records }
 }
 
@@ -98,20 +109,22 @@ function validSpan(
   return span
 }
 
-/** Looks behind the end of the prefix for a record that knew what stood at the end to be durable. */
-function refuseDamage(log: LogBytes, u32: Uint32Array, end: LogPosition): void {
+/** Whether behind the end of the prefix a record knew what stood at the end to be durable. */
+export function isDamagedAt(log: LogBytes, end: LogPosition): boolean {
+  const { bytes } = log
   const ringBytes = log.geometry.logBytes
+  const u32 = new Uint32Array(bytes.buffer, bytes.byteOffset, ringBytes / 4)
+  // Checksums over so many bytes: real records have no more, and a forged image gets no more time.
+  let bytesMax = 2 * ringBytes
   for (let at = end + RECORD_ALIGN; at < log.head + ringBytes; at += RECORD_ALIGN) {
     const word = (at % ringBytes) >>> 2
     const settled = joinWords(u32[word + 4]!, u32[word + 5]!)
     // Its position is looked at first: nearly always that ends it.
     if (u32[word + 2] !== at >>> 0 || settled <= end || settled > at) continue
-    if (validSpan(log, u32, at, true) === 0) continue
-    throw new PlinthError(
-      'ERR_VOLUME_CORRUPT',
-      `the log record at position ${end} was durable and is damaged; commits behind it would be lost`,
-    )
+    bytesMax -= validSpan(log, u32, at, false)
+    if (bytesMax < 0 || validSpan(log, u32, at, true) > 0) return true
   }
+  return false
 }
 
 function walkEntries(
@@ -177,6 +190,10 @@ export class Revocations {
   readonly #ranges: { offset: Offset; end: Offset; position: LogPosition }[] = []
   #cuts: Float64Array = new Float64Array(0)
   #positions: Float64Array = new Float64Array(0)
+
+  get isEmpty(): boolean {
+    return this.#cuts.length === 0
+  }
 
   add(offset: Offset, length: number, position: LogPosition): void {
     this.#ranges.push({ offset, end: offset + length, position })

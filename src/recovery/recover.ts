@@ -82,6 +82,7 @@ function walk(
   walkLog(
     log,
     (kind, offset, length, from, position) => {
+      if (kind === ENTRY.REVOKE) return
       const bytes = log.bytes.subarray(from, from + length)
       if (kind === ENTRY.SLOT) {
         const second = geometry.tableCopyAt - tail.offset + offset - TABLE_AT
@@ -90,7 +91,9 @@ function walk(
         home.mark(head, offset, length)
         home.mark(tail, second, length)
         slotsUsed = Math.max(slotsUsed, (offset - TABLE_AT) / CHUNK_SLOT.bytes + 1)
-      } else if (kind !== ENTRY.REVOKE) {
+      } else if (revocations.isEmpty) {
+        storeData(offset, bytes)
+      } else {
         revocations.pieces(offset, length, position, (skip, rest) => {
           storeData(offset + skip, bytes.subarray(skip, skip + rest))
         })

@@ -227,6 +227,9 @@ export class ChunkStore {
 
   /** The reservation is dropped. */
   cancel(chunk: Chunk): void {
+    const { mapping } = insideOf(chunk)
+    // What the log says of its bytes must not be replayed over those of the next owner.
+    if (mapping !== undefined && this.log.home.hasPending(mapping)) this.log.checkpoint()
     this.finishFree(chunk)
   }
 

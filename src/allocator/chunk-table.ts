@@ -101,7 +101,11 @@ export class ChunkTable {
       if (values === 'unused') continue
       this.#generation[slot] = values.generation
       this.#version[slot] = values.version
-      if (values.state === CHUNK_STATE.FREE) continue
+      if (values.state === CHUNK_STATE.FREE) {
+        // Its generations are used up: never given out again.
+        if (values.generation === GENERATION_MAX) this.#freeSlots.take(slot, 1)
+        continue
+      }
       if (values.start + values.granules > geometry.granules) {
         throw corrupt(`the chunk in slot ${slot} runs past the end of the volume`)
       }
@@ -206,7 +210,10 @@ export class ChunkTable {
   /** Changes the name in memory. The caller has seen that nobody else has it. */
   rename(slot: number, name: Text | undefined): void {
     const before = this.#names[slot]
-    if (before !== undefined) this.#slotByName.delete(before.string)
+    // Undoing a transaction may have given the name back to the chunk that had it before.
+    if (before !== undefined && this.#slotByName.get(before.string) === slot) {
+      this.#slotByName.delete(before.string)
+    }
     if (name !== undefined) this.#slotByName.set(name.string, slot)
     this.#names[slot] = name
   }

@@ -161,7 +161,11 @@ export function notUsable(id: number, state: ChunkState): PlinthError {
 /** A range within the chunk. */
 export function checkRange(chunk: Chunk, offset: number, length: number): void {
   // The common case in one line: both whole, not negative, and inside.
-  if (offset >>> 0 === offset && length >>> 0 === length && offset + length <= chunk.size) return
+  // A bigint would throw here, without a code.
+  const areNumbers = typeof offset === 'number' && typeof length === 'number'
+  if (areNumbers && offset >>> 0 === offset && length >>> 0 === length) {
+    if (offset + length <= chunk.size) return
+  }
   if (offset === chunk.size && length === 0) return
   checkInteger(offset, 'offset', 0, chunk.size)
   checkInteger(length, 'length', 0, chunk.size)

@@ -30,7 +30,11 @@ export class Batch {
     this.begin()
   }
 
+  /** A change did not fit: what the caller keeps in memory may be ahead of the batch, so it must not be committed. */
+  refused: PlinthError | undefined
+
   begin(): void {
+    this.refused = undefined
     this.staging.bytes = RECORD_HEADER_BYTES
     this.staging.targetCount = 0
   }
@@ -137,11 +141,12 @@ export class Batch {
   #entry(kind: number, offset: Offset, words: number, bytes: number): number {
     const { staging } = this
     if (staging.bytes + 8 + bytes > this.#bytesMax) {
-      throw new PlinthError(
+      this.refused = new PlinthError(
         'ERR_TX_TOO_LARGE',
         `the transaction needs more than the ${this.#bytesMax} bytes that a record of this log can have; ` +
           'write large data with chunk.write, or format with a larger logSize',
       )
+      throw this.refused
     }
     staging.reserve(8 + bytes)
     const at = staging.bytes

@@ -14,8 +14,12 @@ import { checkRange, insideOf, mappingOf } from '../allocator/chunk.js'
 import type { AllocateOptions, ChunkStore } from '../allocator/chunk-store.js'
 import type { Text } from '../allocator/chunk-table.js'
 import { checkBytes, checkInteger } from '../base/arguments.js'
-import { PlinthError } from '../base/errors.js'
+import { argumentValueError, PlinthError } from '../base/errors.js'
+import { type Heap, stageAllocate, stageFree, stagePublish, stageRoot } from '../heap/heap.js'
+import type { HeapSpace } from '../heap/heap-space.js'
+import type { Heaps } from '../heap/heaps.js'
 import { CHUNK_STATE } from '../layout/chunk-slot.js'
+import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import { joinWords } from '../layout/struct.js'
 import type { Batch } from '../log/batch.js'
 import type { Mapping } from '../media/media.js'
@@ -29,13 +33,17 @@ interface Renamed {
 export class Transaction {
   readonly #store: ChunkStore
   readonly #batch: Batch
+  readonly #heaps: Heaps
+  /** Made by this transaction: dropped when it is rolled back. */
+  readonly #allocated: Chunk[] = []
   readonly #published: Chunk[] = []
   readonly #freed: Chunk[] = []
   readonly #renamed: Renamed[] = []
 
   /** @internal The volume makes the one it has. */
-  constructor(store: ChunkStore) {
+  constructor(store: ChunkStore, heaps: Heaps) {
     this.#store = store
+    this.#heaps = heaps
     this.#batch = store.log.batch
   }
 
@@ -45,7 +53,9 @@ export class Transaction {
    */
   allocate(options: AllocateOptions): Chunk {
     this.#check()
+    refuseOwnType(options)
     const chunk = this.#store.reserve(options)
+    this.#allocated.push(chunk)
     this.#stagePublish(chunk)
     return chunk
   }
@@ -70,6 +80,7 @@ export class Transaction {
    */
   free(chunk: Chunk): void {
     this.#checkChunk(chunk)
+    this.#checkPublished(chunk)
     const inside = insideOf(chunk)
     this.#store.stageFree(chunk, this.#batch)
     const before = this.#store.table.nameOf(inside.slot)
@@ -82,6 +93,7 @@ export class Transaction {
   /** Gives a chunk another name, or with undefined none. */
   rename(chunk: Chunk, name: string | undefined): void {
     this.#checkChunk(chunk)
+    this.#checkPublished(chunk)
     const { slot } = insideOf(chunk)
     const text = name === undefined ? undefined : this.#store.parseName(name)
     this.#rename(slot, text)
@@ -109,7 +121,7 @@ export class Transaction {
   setUint32(chunk: Chunk, offset: number, value: number): void {
     const mapping = this.#mapping(chunk)
     checkRange(chunk, offset, 4)
-    if (value >>> 0 !== value) checkInteger(value, 'value', 0, 0xffffffff)
+    if (typeof value !== 'number' || value >>> 0 !== value) checkInteger(value, 'value', 0, 0xffffffff)
     this.#batch.setUint32(mapping, offset, value)
   }
 
@@ -141,6 +153,79 @@ export class Transaction {
     return joinWords(this.getUint32(chunk, offset), this.getUint32(chunk, offset + 4))
   }
 
+  /**
+   * Allocates an object. It exists once the transaction commits; inside it can be written at once.
+   * @throws PlinthError as `heap.allocate`, ERR_TX_TOO_LARGE
+   */
+  allocateObject(heap: Heap, size: number, type = 0): number {
+    return stageAllocate(this.#space(heap), size, type)
+  }
+
+  /** Frees an object. Its pointer is refused at once, its space can be had again after the commit. */
+  freeObject(heap: Heap, pointer: number): void {
+    stageFree(this.#space(heap), pointer)
+  }
+
+  /** Makes a reserved object exist, with the contents that it has now, once the transaction commits. */
+  publishObject(heap: Heap, pointer: number): void {
+    stagePublish(this.#space(heap), pointer)
+  }
+
+  /** Makes an object the heap's root, 0 for none. */
+  setRoot(heap: Heap, pointer: number): void {
+    stageRoot(this.#space(heap), pointer)
+  }
+
+  /**
+   * Writes bytes at `address`, anywhere in an object, when the transaction commits.
+   * @throws PlinthError ERR_BAD_POINTER, ERR_TX_TOO_LARGE before anything is written
+   */
+  writeObject(heap: Heap, address: number, bytes: Uint8Array): void {
+    const space = this.#space(heap)
+    checkBytes(bytes, 'bytes')
+    const chunk = this.#heaps.reach(space, address, bytes.length)
+    this.#batch.write(chunk.mapping, this.#heaps.offset, bytes)
+  }
+
+  /** Writes a 32-bit word of an object. */
+  setObjectUint32(heap: Heap, address: number, value: number): void {
+    const space = this.#space(heap)
+    if (typeof value !== 'number' || value >>> 0 !== value) checkInteger(value, 'value', 0, 0xffffffff)
+    const chunk = this.#heaps.reach(space, address, 4)
+    this.#batch.setUint32(chunk.mapping, this.#heaps.offset, value)
+  }
+
+  /** Writes a 64-bit word of an object, a pointer for one; 0 to 2^53 - 1. */
+  setObjectUint64(heap: Heap, address: number, value: number): void {
+    const space = this.#space(heap)
+    checkInteger(value, 'value', 0)
+    const chunk = this.#heaps.reach(space, address, 8)
+    this.#batch.setUint64(chunk.mapping, this.#heaps.offset, value)
+  }
+
+  /** A copy of `length` bytes at `address` as this transaction sees them: with its own writes. */
+  readObject(heap: Heap, address: number, length: number): Uint8Array {
+    const space = this.#space(heap)
+    checkInteger(length, 'length', 0)
+    const chunk = this.#heaps.reach(space, address, length)
+    const { offset } = this.#heaps
+    const bytes = chunk.bytes.slice(offset, offset + length)
+    this.#batch.overlay(chunk.mapping, offset, bytes)
+    return bytes
+  }
+
+  /** A 64-bit word of an object as this transaction sees it; Infinity beyond 2^53. */
+  getObjectUint64(heap: Heap, address: number): number {
+    const b = this.readObject(heap, address, 8)
+    const view = new DataView(b.buffer, b.byteOffset, 8)
+    return joinWords(view.getUint32(0, true), view.getUint32(4, true))
+  }
+
+  #space(heap: Heap): HeapSpace {
+    this.#check()
+    return this.#heaps.check(heap)
+  }
+
   /** @internal */
   get isActive(): boolean {
     return this.#store.inTransaction
@@ -155,6 +240,8 @@ export class Transaction {
   /** @internal Hands the batch to the log, then settles memory. */
   commit(): void {
     const { log } = this.#store
+    if (this.#batch.refused !== undefined) throw this.#batch.refused
+    this.#heaps.journal.prepare()
     if (!this.#batch.isEmpty) log.commit()
     // What it has read may be under way: it returns nothing that a crash could take back.
     else log.settle()
@@ -164,6 +251,8 @@ export class Transaction {
   /** @internal The same; durable when the promise resolves. */
   commitAsync(): Promise<void> {
     const { log } = this.#store
+    if (this.#batch.refused !== undefined) throw this.#batch.refused
+    this.#heaps.journal.prepare()
     const durable = this.#batch.isEmpty ? log.settleAsync() : log.commitAsync()
     this.#finish()
     return durable
@@ -172,6 +261,7 @@ export class Transaction {
   /** Lists are emptied by pop: setting their length to 0 frees their memory, and costs 100 ns. */
   #finish(): void {
     this.#store.inTransaction = false
+    this.#heaps.journal.settle()
     for (let chunk = this.#published.pop(); chunk !== undefined; chunk = this.#published.pop()) {
       const inside = insideOf(chunk)
       if (inside.state === 'reserved') inside.state = 'live'
@@ -180,19 +270,24 @@ export class Transaction {
       this.#store.finishFree(chunk)
     }
     while (this.#renamed.length > 0) this.#renamed.pop()
+    while (this.#allocated.length > 0) this.#allocated.pop()
   }
 
   /** @internal Memory becomes as it was at `begin`. */
   rollback(): void {
     this.#store.inTransaction = false
     this.#batch.begin()
+    this.#heaps.journal.rollback()
     const { table } = this.#store
     for (const { slot, before } of this.#renamed.reverse()) table.rename(slot, before)
     this.#renamed.length = 0
-    for (const chunk of this.#freed) insideOf(chunk).state = 'live'
+    for (const chunk of this.#freed) {
+      insideOf(chunk).state = this.#published.includes(chunk) ? 'reserved' : 'live'
+    }
     this.#freed.length = 0
-    for (const chunk of this.#published) this.#store.cancel(chunk)
     this.#published.length = 0
+    for (const chunk of this.#allocated) this.#store.cancel(chunk)
+    this.#allocated.length = 0
   }
 
   #check(): void {
@@ -200,6 +295,16 @@ export class Transaction {
       throw new PlinthError(
         'ERR_TX_ENDED',
         'this transaction has ended; its work is done inside the function',
+      )
+    }
+  }
+
+  /** A reservation is nothing on the device: its slot must not reach it before it is published. */
+  #checkPublished(chunk: Chunk): void {
+    if (insideOf(chunk).state === 'reserved' && !this.#published.includes(chunk)) {
+      throw new PlinthError(
+        'ERR_CHUNK_NOT_FOUND',
+        `chunk ${chunk.id} is a reservation; publish or cancel it`,
       )
     }
   }
@@ -212,5 +317,13 @@ export class Transaction {
   #checkChunk(chunk: Chunk): void {
     this.#check()
     this.#store.check(chunk)
+  }
+}
+
+/** Chunks of the library's own types are for heaps alone to make. */
+export function refuseOwnType(options: AllocateOptions): void {
+  const type: unknown = options?.type
+  if (typeof type === 'string' && type.startsWith(OWN_TYPE_PREFIX)) {
+    throw argumentValueError(`types that begin with '${OWN_TYPE_PREFIX}' are the library's own`)
   }
 }

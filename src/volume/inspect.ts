@@ -16,6 +16,9 @@ import type { Media } from '../media/media.js'
 import { mapAreas } from './areas.js'
 import { parseRepairOptions } from './options.js'
 
+/** Mending ends by itself; this is for a device that does not keep what is written. */
+const PASSES_MAX = 100
+
 export function checkAt(path: string): Finding[] {
   const device = new Device({ path, readOnly: true })
   try {
@@ -64,7 +67,15 @@ export function repairDevice(
     const media = openMedia(geometry.sizeBytes)
     const { head, tail } = mapAreas(media, geometry, inspection.seed, alignBytes)
     applyFixes(media, [head, tail], fixes)
-    remaining = checkDevice(device).findings
+    // What was mended may show more to mend: behind a record of the log there are others.
+    for (let pass = 1; ; pass++) {
+      const checked = checkDevice(device)
+      const more = chooseFixes(checked.fixes, dropDamaged)
+      remaining = checked.findings
+      if (more.length === 0 || pass === PASSES_MAX) break
+      applyFixes(media, [head, tail], more)
+      fixes.push(...more)
+    }
   }
   const done = fixes.map(({ code, place, message, drops }) => ({ code, place, message, drops }))
   return { dryRun, findings, fixes: done, remaining }

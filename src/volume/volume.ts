@@ -11,13 +11,18 @@ import type { RepairOptions, RepairReport } from '../check/repair.js'
 import { Device } from '../device/device.js'
 import type { DeviceKind } from '../device/identify.js'
 import type { Backend } from '../device/mapper.js'
+import type { Heap } from '../heap/heap.js'
+import { type HeapOptions, Heaps } from '../heap/heaps.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
+import { OWN_TYPE_PREFIX } from '../layout/heap.js'
+import { volumeSeed } from '../layout/superblock.js'
 import { COUNTER, type Granularity, type Media } from '../media/media.js'
-import { Transaction } from '../transaction/transaction.js'
+import { refuseOwnType, Transaction } from '../transaction/transaction.js'
 import { formatDevice } from './format.js'
 import { checkAt, readableOf, repairAt } from './inspect.js'
 import { findSuperblock, type Loaded, loadVolume, type Recovery } from './load.js'
 import { type FormatOptions, type OpenOptions, parseOpenOptions } from './options.js'
+import { type Probe, probe } from './probe.js'
 
 export interface VolumeInfo {
   readonly path: string
@@ -97,6 +102,7 @@ export class Volume {
   readonly #standing: Standing
   readonly #media: Media
   readonly #loaded: Loaded
+  readonly #heaps: Heaps
   readonly #transaction: Transaction
   readonly #readOnly: boolean
   #state: State = 'open'
@@ -111,6 +117,16 @@ export class Volume {
   static format(path: string, options?: FormatOptions): void {
     checkPath(path)
     formatDevice(path, options)
+  }
+
+  /**
+   * Looks at a device: its kind, size and granularity, what is on it, whether it is in use, what to do
+   * next. Opens nothing for writing and changes nothing.
+   * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO
+   */
+  static probe(path: string): Probe {
+    checkPath(path)
+    return probe(path)
   }
 
   /**
@@ -174,7 +190,10 @@ export class Volume {
     this.#media = standing.media
     this.#readOnly = readOnly
     this.#loaded = load(() => this.#checkWritable())
-    this.#transaction = new Transaction(this.#loaded.store)
+    const { store, geometry, superblock } = this.#loaded
+    const seed = volumeSeed(superblock.uuid)
+    this.#heaps = new Heaps(store, geometry, seed, () => this.#checkOpen())
+    this.#transaction = new Transaction(store, this.#heaps)
   }
 
   get info(): VolumeInfo {
@@ -268,6 +287,7 @@ export class Volume {
    */
   reserve(options: AllocateOptions): Chunk {
     this.#checkWritable()
+    refuseOwnType(options)
     return this.#loaded.store.reserve(options)
   }
 
@@ -303,7 +323,25 @@ export class Volume {
   /** The chunk with this name or id, or undefined. */
   findChunk(nameOrId: string | number): Chunk | undefined {
     this.#checkOpen()
-    return this.#loaded.store.find(nameOrId)
+    const chunk = this.#loaded.store.find(nameOrId)
+    if (chunk?.type?.startsWith(OWN_TYPE_PREFIX)) {
+      throw new PlinthError(
+        'ERR_CHUNK_OWNED',
+        `chunk '${chunk.name}' belongs to a heap; use it through volume.heap`,
+      )
+    }
+    return chunk
+  }
+
+  /**
+   * The heap of this name; made when there is none. Two calls give the same. Opening reads the chunk
+   * table and the heap's header: slabs are read when they are first needed.
+   * @throws PlinthError ERR_NO_SPACE, ERR_HEAP_CLASSES, ERR_HEAP_NOT_FOUND (readers), ERR_VOLUME_CORRUPT
+   */
+  heap(name: string, options?: HeapOptions): Heap {
+    this.#checkOpen()
+    if (this.#transaction.isActive) throw transactionActive()
+    return this.#heaps.open(name, options, this.#readOnly)
   }
 
   /** All chunks, lowest offset first. */
@@ -327,7 +365,8 @@ export class Volume {
    * @throws PlinthError ERR_TX_ACTIVE, ERR_TX_PROMISE, ERR_TX_TOO_LARGE, and whatever the function throws
    */
   transact<T>(work: (tx: Transaction) => T): T {
-    this.#begin(work)
+    checkWork(work)
+    this.#begin()
     const tx = this.#transaction
     try {
       const result = work(tx)
@@ -346,7 +385,8 @@ export class Volume {
    * once to what follows; a later transaction is never durable before an earlier one.
    */
   async transactAsync<T>(work: (tx: Transaction) => T): Promise<T> {
-    this.#begin(work)
+    checkWork(work)
+    this.#begin()
     const tx = this.#transaction
     let result: T
     let durable: Promise<void>
@@ -404,6 +444,7 @@ export class Volume {
     this.#state = 'closed'
     const { store, log } = this.#loaded
     try {
+      this.#heaps.close()
       store.closeAll()
       if (!this.#readOnly && this.#media.failure === undefined) {
         log.checkpoint(ANCHOR_STATE.CLOSED)
@@ -417,11 +458,8 @@ export class Volume {
     this.close()
   }
 
-  #begin(work?: unknown): void {
+  #begin(): void {
     this.#checkWritable()
-    if (work !== undefined && typeof work !== 'function') {
-      throw argumentTypeError(`a function is wanted, not ${describe(work)}`)
-    }
     if (this.#transaction.isActive) throw transactionActive()
     this.#transaction.begin()
   }
@@ -438,6 +476,12 @@ export class Volume {
     if (this.#readOnly) {
       throw new PlinthError('ERR_READ_ONLY', 'the volume was opened with readOnly')
     }
+  }
+}
+
+function checkWork(work: unknown): void {
+  if (typeof work !== 'function') {
+    throw argumentTypeError(`a function is wanted, not ${describe(work)}`)
   }
 }
 

@@ -113,7 +113,7 @@ describe('killed processes', { concurrency: 2 }, () => {
     it(`${count} times on ${at.name}`, { skip: at.skip }, async (t) => {
       await seeded(async (random, seed) => {
         const operations = await run(at, count, random, seed)
-        assert.ok(operations >= count, `${operations} operations only`)
+        assert.ok(operations > 0, 'nothing was ever done before a kill')
         t.diagnostic(`${count} kills, ${operations} operations, TEST_SEED=${seedOfRun}`)
       }, i)
     })

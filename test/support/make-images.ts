@@ -1,7 +1,7 @@
 /**
  * Makes the stored images of the present format version: `node dist/test/support/make-images.js`.
- * To be run once for each format version, when it is settled: images of earlier versions stay, and
- * an image is never made again.
+ * To be run once for each format version. When a version has been released its images stay for ever;
+ * before that, a change of the format means to remove them and to run this again.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
@@ -12,7 +12,7 @@ import { change, fill, imageFolder, LABEL } from './images.js'
 
 function store(name: string, bytes: Uint8Array): void {
   const file = new URL(`format-${FORMAT_VERSION}-${name}.gz`, imageFolder)
-  if (existsSync(file)) throw new Error(`${file.pathname} exists: an image is never made again`)
+  if (existsSync(file)) throw new Error(`${file.pathname} exists`)
   writeFileSync(file, gzipSync(bytes, { level: 9 }))
 }
 

@@ -1,0 +1,74 @@
+/** The anchors: both copies, which one counts, whether the volume was closed. */
+import { ANCHOR, ANCHOR_STATE, decodeAnchor } from '../layout/anchor.js'
+import { ANCHOR_AT } from '../layout/geometry.js'
+import type { PlannedFix, Problem } from './finding.js'
+import type { Inspection } from './inspection.js'
+
+const NAMES = ['first', 'second'] as const
+
+export function* checkAnchors(inspection: Inspection): Iterable<Problem> {
+  const { device, geometry, seed, isOpen } = inspection
+  if (geometry === undefined) return
+  const places = [ANCHOR_AT, geometry.anchorCopyAt] as const
+  const lines = places.map((at) => device.read(at, ANCHOR.bytes))
+  const found = lines.map((line) => decodeAnchor(line, seed))
+  const [first, second] = found
+  const winner = first !== undefined && !(second && second.sequence > first.sequence) ? 0 : 1
+  const anchor = found[winner]
+  if (anchor === undefined) {
+    yield {
+      code: 'anchor-damaged',
+      severity: 'error',
+      place: { area: 'anchor', offset: places[0] },
+      message:
+        'both anchors are damaged: where replay begins is not known, so nothing can be recovered safely',
+    }
+    return
+  }
+  if (anchor.slotsUsed > geometry.slots) {
+    yield {
+      code: 'anchor-impossible',
+      severity: 'error',
+      place: { area: 'anchor', copy: winner, offset: places[winner] },
+      message: `the anchor names ${anchor.slotsUsed} chunk slots, the table has ${geometry.slots}`,
+    }
+    return
+  }
+  inspection.anchor = anchor
+  const copy = winner === 0 ? 1 : 0
+  const other = found[copy]
+  const place = { area: 'anchor', copy, offset: places[copy] } as const
+  const fixFor = (code: Problem['code']): PlannedFix => ({
+    code,
+    place,
+    message: `the ${NAMES[copy]} anchor is written from the ${NAMES[winner]}`,
+    drops: false,
+    offset: places[copy],
+    bytes: lines[winner]!,
+  })
+  if (other === undefined) {
+    yield {
+      code: 'anchor-damaged',
+      severity: 'warning',
+      place,
+      message: `the ${NAMES[copy]} anchor is damaged; the ${NAMES[winner]} serves`,
+      fixes: [fixFor('anchor-damaged')],
+    }
+  } else if (Buffer.compare(lines[0]!, lines[1]!) !== 0) {
+    yield {
+      code: 'anchor-behind',
+      severity: 'info',
+      place,
+      message: `the ${NAMES[copy]} anchor is older than the ${NAMES[winner]}: a crash came between the two`,
+      fixes: [fixFor('anchor-behind')],
+    }
+  }
+  if (anchor.state === ANCHOR_STATE.OPEN && !isOpen) {
+    yield {
+      code: 'not-closed',
+      severity: 'info',
+      place: { area: 'anchor', copy: winner, offset: places[winner] },
+      message: 'the last user did not close the volume; opening it replays the log',
+    }
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * What `check` reports: a finding says what is wrong, where, how bad it is, and whether `repair` can
+ * mend it from what else is on the device.
+ *
+ *   info      nothing is wrong: what a crash leaves and opening the volume settles
+ *   warning   something is damaged; the volume still has everything, or may have
+ *   error     the volume does not open, or something is lost
+ */
+import type { Offset } from '../base/units.js'
+
+/** Every code with what it means. README prints this table. */
+export const FINDING_CODES = {
+  'not-a-volume': 'neither superblock is there',
+  'superblock-damaged': 'a copy of the superblock does not pass its checksum or is gone',
+  'superblock-differs': 'both superblocks are whole and say different things',
+  'format-too-new': 'the volume uses a format or a feature that this version does not know',
+  'geometry-impossible': 'the superblock describes a volume that cannot be',
+  'device-truncated': 'the device is smaller than the volume on it',
+  'anchor-damaged': 'a copy of the anchor does not pass its checksum or makes no sense',
+  'anchor-behind': 'one copy of the anchor is older: a crash came between the two',
+  'anchor-impossible': 'the anchor contradicts the size of the volume',
+  'not-closed': 'the last user did not close the volume; opening it replays the log',
+  'log-entry-impossible': 'a record with a valid checksum says what no record can say',
+  'log-damaged': 'a record that was durable is damaged',
+  'log-bit-flip': 'the log ends at a record that one flipped bit makes whole',
+  'slot-damaged': 'one copy of a slot of the chunk table does not pass its checksum',
+  'slot-behind': 'one copy of a slot of the chunk table is older than the other',
+  'slot-differs': 'both copies of a slot are whole, equally new, and say different things',
+  'slot-lost': 'both copies of a slot of the chunk table are damaged',
+  'slot-beyond-used': 'something is in slots of the chunk table that were never used',
+  'chunk-out-of-bounds': 'a chunk runs past the end of the volume',
+  'chunk-overlap': 'two chunks have the same granules',
+  'name-twice': 'two chunks have the same name',
+  'text-invalid': 'a name or a type is not UTF-8 or not padded with zeros',
+  'space-miscounted': 'used, free and metadata bytes do not add up to the volume',
+  'memory-differs': 'what the open volume has in memory is not what is on the device',
+} as const
+
+export type FindingCode = keyof typeof FINDING_CODES
+export type Severity = 'info' | 'warning' | 'error'
+export type Area = 'device' | 'superblock' | 'anchor' | 'log' | 'chunk-table' | 'memory'
+
+export interface Place {
+  readonly area: Area
+  /** Of what is kept twice: the one at the head or the one at the tail. */
+  readonly copy?: 0 | 1
+  /** Bytes from the start of the device. */
+  readonly offset: number
+}
+
+export interface Finding {
+  readonly code: FindingCode
+  readonly severity: Severity
+  readonly place: Place
+  /** A sentence for people. */
+  readonly message: string
+  /** Whether `repair` can mend it without losing anything. */
+  readonly fixable: boolean
+}
+
+/** A write that mends something. */
+export interface Fix {
+  readonly code: FindingCode
+  readonly place: Place
+  /** What is written, and from which copy it comes. */
+  readonly message: string
+  /** Whether something that may still be wanted is given up; done with `dropDamaged` alone. */
+  readonly drops: boolean
+}
+
+/** A fix with the bytes that it writes. Each is one fence for itself. */
+export interface PlannedFix extends Fix {
+  readonly offset: Offset
+  readonly bytes: Uint8Array
+}
+
+/** A finding as a step of the check gives it, with the writes that would mend it. */
+export interface Problem extends Omit<Finding, 'fixable'> {
+  readonly fixes?: readonly PlannedFix[]
+}
+
+/** One line a finding, the worst first; 'no findings' for none. */
+export function formatFindings(findings: readonly Finding[]): string {
+  if (findings.length === 0) return 'no findings'
+  const order = { error: 0, warning: 1, info: 2 }
+  return [...findings]
+    .sort((a, b) => order[a.severity] - order[b.severity])
+    .map(
+      ({ severity, code, place, message, fixable }) =>
+        `${severity}: ${code} at ${describePlace(place)}: ${message}${fixable ? ' (fixable)' : ''}`,
+    )
+    .join('\n')
+}
+
+export function describePlace({ area, copy, offset }: Place): string {
+  const which = copy === undefined ? '' : copy === 0 ? ' (first copy)' : ' (second copy)'
+  return `${area}${which}, offset ${offset}`
+}

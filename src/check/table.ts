@@ -1,0 +1,258 @@
+/**
+ * The chunk table: both copies of each slot. A slot that the log changes is what the log says, and
+ * its copies may be anything: recovery writes both. Everywhere else both are whole and the same,
+ * and behind the slots that were ever used there is nothing.
+ */
+import { MIB, type Offset } from '../base/units.js'
+import {
+  CHUNK_SLOT,
+  CHUNK_STATE,
+  type ChunkSlot,
+  chunkSlotSeed,
+  decodeChunkSlot,
+  encodeChunkSlot,
+  GENERATION_MAX,
+} from '../layout/chunk-slot.js'
+import { type Geometry, TABLE_AT } from '../layout/geometry.js'
+import type { FindingCode, Problem } from './finding.js'
+import type { FoundChunk, Inspection } from './inspection.js'
+
+const SLOT_BYTES = CHUNK_SLOT.bytes
+const WINDOW_SLOTS = MIB / SLOT_BYTES
+const NAMES = ['first', 'second'] as const
+const ZEROS = new Uint8Array(MIB)
+
+type Decoded = ChunkSlot | 'unused' | undefined
+
+/** A stretch of both copies. */
+interface Window {
+  readonly slot: number
+  readonly count: number
+  readonly copies: readonly [Uint8Array, Uint8Array]
+}
+
+export function* checkTable(inspection: Inspection): Iterable<Problem> {
+  const { device, geometry, anchor, loggedSlots } = inspection
+  if (geometry === undefined || anchor === undefined) return
+  let slotsUsed = anchor.slotsUsed
+  for (const slot of loggedSlots.keys()) slotsUsed = Math.max(slotsUsed, slot + 1)
+  const chunks: FoundChunk[] = []
+  for (let slot = 0; slot < geometry.slots; slot += WINDOW_SLOTS) {
+    const count = Math.min(WINDOW_SLOTS, geometry.slots - slot)
+    const [first, second] = placesOf(geometry, slot)
+    const window: Window = {
+      slot,
+      count,
+      copies: [device.read(first, count * SLOT_BYTES), device.read(second, count * SLOT_BYTES)],
+    }
+    yield* checkUsed(inspection, window, slotsUsed, chunks)
+    yield* checkUnused(inspection, window, slotsUsed)
+  }
+  inspection.chunks = chunks
+}
+
+function placesOf(geometry: Geometry, slot: number): readonly [Offset, Offset] {
+  return [TABLE_AT + slot * SLOT_BYTES, geometry.tableCopyAt + slot * SLOT_BYTES]
+}
+
+function* checkUsed(
+  inspection: Inspection,
+  window: Window,
+  slotsUsed: number,
+  chunks: FoundChunk[],
+): Iterable<Problem> {
+  const { seed, loggedSlots } = inspection
+  const geometry = inspection.geometry!
+  const end = Math.min(window.slot + window.count, slotsUsed)
+  for (let slot = window.slot; slot < end; slot++) {
+    const slotSeed = chunkSlotSeed(seed, slot)
+    const logged = loggedSlots.get(slot)
+    let values: Decoded
+    if (logged !== undefined) {
+      values = decodeChunkSlot(logged, 0, slotSeed)
+      if (values === undefined) {
+        yield {
+          code: 'log-entry-impossible',
+          severity: 'error',
+          place: { area: 'log', offset: geometry.logAt },
+          message: `the log changes chunk slot ${slot} to something that is not whole`,
+        }
+      } else yield* checkNotAhead(window, slot, slotSeed, versionOf(values))
+    } else {
+      const at = (slot - window.slot) * SLOT_BYTES
+      const copies = window.copies.map((bytes) => bytes.subarray(at, at + SLOT_BYTES))
+      const found = copies.map((bytes) => decodeChunkSlot(bytes, 0, slotSeed))
+      const [first, second] = found
+      const winner = versionOf(first) >= versionOf(second) ? 0 : 1
+      values = found[winner]
+      const places = placesOf(geometry, slot)
+      if (values === undefined) yield lost(places, slot, slotSeed, copies)
+      else if (Buffer.compare(copies[0]!, copies[1]!) !== 0) {
+        const code = codeFor(first, second)
+        const copy = winner === 0 ? 1 : 0
+        yield differing(code, places[copy], copy, slot, copies[winner]!)
+      }
+    }
+    if (values !== undefined && values !== 'unused' && values.state === CHUNK_STATE.CHUNK) {
+      chunks.push({ slot, values })
+    }
+  }
+}
+
+/** A home place is written after its record is durable: a slot newer than the log says so of a lost one. */
+function* checkNotAhead(
+  window: Window,
+  slot: number,
+  seed: number,
+  version: number,
+): Iterable<Problem> {
+  const at = (slot - window.slot) * SLOT_BYTES
+  const ahead = window.copies.findIndex(
+    (bytes) => versionOf(decodeChunkSlot(bytes, at, seed)) > version,
+  )
+  if (ahead === -1) return
+  yield {
+    code: 'log-damaged',
+    severity: 'error',
+    place: { area: 'chunk-table', copy: ahead === 0 ? 0 : 1, offset: TABLE_AT + slot * SLOT_BYTES },
+    message: `chunk slot ${slot} is newer than the log knows: a record that changed it was durable and is damaged`,
+  }
+}
+
+/** Higher is newer; that of a damaged copy is below all. */
+function versionOf(slot: Decoded): number {
+  if (slot === undefined) return -1
+  return slot === 'unused' ? 0 : slot.version
+}
+
+function codeFor(first: Decoded, second: Decoded): FindingCode {
+  if (first === undefined || second === undefined) return 'slot-damaged'
+  return versionOf(first) === versionOf(second) ? 'slot-differs' : 'slot-behind'
+}
+
+function differing(
+  code: FindingCode,
+  offset: Offset,
+  copy: 0 | 1,
+  slot: number,
+  bytes: Uint8Array,
+): Problem {
+  const place = { area: 'chunk-table', copy, offset } as const
+  const one = `the ${NAMES[copy]} copy of chunk slot ${slot}`
+  const other = `the ${NAMES[1 - copy]}`
+  const said: Partial<Record<FindingCode, string>> = {
+    'slot-damaged': `${one} is damaged; ${other} serves`,
+    'slot-behind': `${one} is older than ${other}: a write to it was lost`,
+    'slot-differs': `${one} is as new as ${other} and says something else; ${other} counts`,
+  }
+  return {
+    code,
+    severity: 'warning',
+    place,
+    message: said[code]!,
+    fixes: [
+      { code, place, message: `${one} is written from ${other}`, drops: false, offset, bytes },
+    ],
+  }
+}
+
+/** Both copies are damaged. What can be done is to give the slot, and with it the chunk, up. */
+function lost(
+  places: readonly [Offset, Offset],
+  slot: number,
+  seed: number,
+  copies: readonly Uint8Array[],
+): Problem {
+  // An id must not come again: beyond what either copy may have had; not at all where neither tells.
+  const told = copies.map((bytes) => CHUNK_SLOT.read(bytes))
+  const generations = told.map(({ generation }) => generation)
+  const known = generations.filter((generation) => generation < GENERATION_MAX)
+  const generation = known.length === 0 ? GENERATION_MAX : Math.max(...known) + 1
+  const bytes = new Uint8Array(SLOT_BYTES)
+  encodeChunkSlot(
+    {
+      version: 1,
+      generation,
+      state: CHUNK_STATE.FREE,
+      nameBytes: 0,
+      typeBytes: 0,
+      start: 0,
+      granules: 0,
+      type: new Uint8Array(16),
+      name: new Uint8Array(64),
+    },
+    seed,
+    bytes,
+  )
+  const told0 = told.find(({ granules }) => granules > 0)
+  return {
+    code: 'slot-lost',
+    severity: 'error',
+    place: { area: 'chunk-table', offset: places[0] },
+    message:
+      `both copies of chunk slot ${slot} are damaged: which granules its chunk has is not known for certain` +
+      `${told0 === undefined ? '' : ` (they may say ${told0.granules} from granule ${told0.start})`}; ` +
+      'repair with dropDamaged gives the chunk up, so that the rest can be opened',
+    fixes: places.map((offset, copy) => ({
+      code: 'slot-lost' as const,
+      place: { area: 'chunk-table' as const, copy: copy as 0 | 1, offset },
+      message: `the ${NAMES[copy]} copy of chunk slot ${slot} is made free: its chunk is lost`,
+      drops: true,
+      offset,
+      bytes,
+    })),
+  }
+}
+
+/** Slots that were never used are zero. Neighbours that are not are one finding. */
+function* checkUnused(
+  inspection: Inspection,
+  window: Window,
+  slotsUsed: number,
+): Iterable<Problem> {
+  const { logIsDamaged } = inspection
+  const geometry = inspection.geometry!
+  const from = Math.max(window.slot, slotsUsed)
+  const end = window.slot + window.count
+  if (from >= end) return
+  for (const copy of [0, 1] as const) {
+    const bytes = window.copies[copy].subarray((from - window.slot) * SLOT_BYTES)
+    if (isZero(bytes)) continue
+    for (let slot = from; slot < end; slot++) {
+      const start = slot
+      while (
+        slot < end &&
+        !isZero(bytes.subarray((slot - from) * SLOT_BYTES, (slot - from + 1) * SLOT_BYTES))
+      )
+        slot++
+      if (slot === start) continue
+      const offset = placesOf(geometry, start)[copy]
+      const place = { area: 'chunk-table', copy, offset } as const
+      const which = slot === start + 1 ? `slot ${start}` : `slots ${start} to ${slot - 1}`
+      const code = 'slot-beyond-used'
+      yield {
+        code,
+        severity: 'warning',
+        place,
+        message: `something is in the ${NAMES[copy]} copy of chunk ${which}, which were never used: damage, or a change whose record is lost`,
+        // Where the log is damaged these may be changes that it knew.
+        fixes: logIsDamaged
+          ? []
+          : [
+              {
+                code,
+                place,
+                message: `the ${NAMES[copy]} copy of chunk ${which} is zeroed`,
+                drops: false,
+                offset,
+                bytes: new Uint8Array((slot - start) * SLOT_BYTES),
+              },
+            ],
+      }
+    }
+  }
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  return Buffer.compare(bytes, ZEROS.subarray(0, bytes.length)) === 0
+}

@@ -1,0 +1,604 @@
+/**
+ * The space of one heap: its chunks, its slabs by kind, and the steps from a wanted size to a block
+ * and from a pointer back to it.
+ *
+ *   size, type ──▶ kind ──▶ lowest slab with a free block ──▶ lowest free block ──▶ pointer
+ *                              └ none: lowest run of free units ──▶ a new slab
+ *                                         └ none: a new chunk, larger the larger the heap
+ *
+ *   pointer ──▶ granule ──▶ chunk ──▶ unit ──▶ slab ──▶ block          loads from typed arrays
+ *
+ * A kind is a class of sizes with a type tag; a slab is of one kind, so an object needs no header.
+ * The order in which space is taken depends on what is on the device alone: the same operations give
+ * the same layout, whether the volume was opened again between them or not.
+ *
+ * Invariants:
+ *   - a kind's set has every slab of loaded chunks that has a free block or was not built yet;
+ *   - unit numbers of chunks never overlap, and `chunks` is in their order;
+ *   - what is not durable (chunk) or not entered (slab) has no live object but those of the batch.
+ */
+import type { Chunk } from '../allocator/chunk.js'
+import { insideOf, mappingOf } from '../allocator/chunk.js'
+import type { ChunkStore } from '../allocator/chunk-store.js'
+import { checkInteger } from '../base/arguments.js'
+import { assert } from '../base/assert.js'
+import { PlinthError } from '../base/errors.js'
+import { KIB, MIB } from '../base/units.js'
+import {
+  CHUNK_UNITS_MAX,
+  decodeSlabEntry,
+  decodeSlabHeader,
+  encodeSlabEntry,
+  encodeSlabHeader,
+  HEAP_TYPE,
+  SLAB_ENTRY,
+  slabBase,
+  slabEntrySeed,
+  slabLayout,
+  slabUnits,
+  TYPE_MAX,
+} from '../layout/heap.js'
+import type { Batch } from '../log/batch.js'
+import type { Log } from '../log/log.js'
+import { HeapChunk } from './heap-chunk.js'
+import type { Heaps } from './heaps.js'
+import { OP } from './journal.js'
+import { NONE, NumberSet } from './number-set.js'
+import type { SizeClasses } from './size-classes.js'
+
+/** Large objects are in chunks whose only unit has this size: offsets within reach 2^32. */
+const LARGE_UNIT_BYTES = 2 ** 31
+/** New chunks have at most so many bytes while the heap is small, beyond that a share of it. */
+const GROWTH = { smallBytes: 512 * KIB, smallHeapBytes: 64 * MIB, smallShare: 8, share: 128 }
+
+/** A class with a type tag, and where its next block is. */
+export class Kind {
+  readonly index: number
+  readonly type: number
+  readonly blockBytes: number
+  /** Numbers of the first units of slabs that may have a free block. */
+  readonly slabs = new NumberSet()
+  // The slab that `slabs.first` names, when `number` is equal to it.
+  number = -1
+  chunk: HeapChunk | undefined
+  unit = 0
+
+  constructor(index: number, type: number, blockBytes: number) {
+    this.index = index
+    this.type = type
+    this.blockBytes = blockBytes
+  }
+}
+
+export interface HeapSpaceParts {
+  readonly heaps: Heaps
+  readonly id: number
+  readonly name: string
+  readonly unitBytes: number
+  readonly classes: SizeClasses
+}
+
+export class HeapSpace {
+  readonly heaps: Heaps
+  readonly store: ChunkStore
+  readonly log: Log
+  readonly batch: Batch
+  readonly id: number
+  readonly name: string
+  readonly unitBytes: number
+  readonly classes: SizeClasses
+  /** Slab chunks, by number of their first unit; the root chunk is one. */
+  readonly chunks: HeapChunk[] = []
+  readonly larges = new Set<HeapChunk>()
+  readonly kinds: Kind[] = []
+  root = 0
+  /** Units with lower numbers are in chunks that are loaded. */
+  loadedBelow = 0
+  rootChunk!: HeapChunk
+  readonly #untyped: (Kind | undefined)[]
+  readonly #typed = new Map<number, Kind>()
+  readonly #entryWords = new Uint32Array(SLAB_ENTRY.bytes / 4)
+  readonly #entry = new Uint8Array(this.#entryWords.buffer)
+
+  constructor(parts: HeapSpaceParts) {
+    this.heaps = parts.heaps
+    this.store = parts.heaps.store
+    this.log = this.store.log
+    this.batch = this.log.batch
+    this.id = parts.id
+    this.name = parts.name
+    this.unitBytes = parts.unitBytes
+    this.classes = parts.classes
+    this.#untyped = new Array(parts.classes.sizes.length).fill(undefined)
+  }
+
+  /** The kind of an object; undefined for one so large that it is a chunk. */
+  kindFor(size: number, type: number): Kind | undefined {
+    if (size >>> 0 !== size || size === 0) checkInteger(size, 'size', 1)
+    if (type >>> 0 !== type || type >= TYPE_MAX) checkInteger(type, 'type', 0, TYPE_MAX - 1)
+    if (size > this.classes.largest) return undefined
+    return this.#kind(this.classes.of(size), type)
+  }
+
+  #kind(index: number, type: number): Kind {
+    const key = index * TYPE_MAX + type
+    const known = type === 0 ? this.#untyped[index] : this.#typed.get(key)
+    if (known !== undefined) return known
+    const kind = new Kind(this.kinds.length, type, this.classes.sizes[index]!)
+    this.kinds.push(kind)
+    if (type === 0) this.#untyped[index] = kind
+    else this.#typed.set(key, kind)
+    return kind
+  }
+
+  /** The slab (`kind.chunk`, `kind.unit`) from which the next block comes; false when there is none. */
+  find(kind: Kind): boolean {
+    if (kind.number === kind.slabs.first && kind.number < this.loadedBelow) return true
+    for (;;) {
+      const { first } = kind.slabs
+      if (first >= this.loadedBelow) {
+        if (this.loadNext()) continue
+      }
+      if (first === NONE) return false
+      const chunk = this.#chunkOfUnit(first)
+      const unit = first - chunk.firstUnit
+      chunk.slabAt(unit)
+      if (chunk.free[unit] === 0) {
+        kind.slabs.delete(first)
+        continue
+      }
+      kind.number = first
+      kind.chunk = chunk
+      kind.unit = unit
+      return true
+    }
+  }
+
+  /** Takes a block of the slab that `find` has found. It is nobody's yet. */
+  take(kind: Kind): number {
+    const chunk = kind.chunk!
+    const { unit } = kind
+    const block = chunk.takeFree(unit)
+    if (chunk.free[unit] === 0) kind.slabs.delete(kind.number)
+    return block
+  }
+
+  /** Gives a taken block back. */
+  give(chunk: HeapChunk, unit: number, block: number): void {
+    chunk.release(unit, block)
+    if (chunk.free[unit] === 1) {
+      this.kinds[chunk.kindOf[unit]!]!.slabs.add(chunk.firstUnit + unit)
+    }
+  }
+
+  /** Makes sure that `find` finds a slab. */
+  provide(kind: Kind): void {
+    if (this.find(kind)) return
+    const { blockBytes } = kind
+    let unit = -1
+    let chunk: HeapChunk | undefined
+    for (chunk of this.chunks) {
+      unit = chunk.findRun(blockBytes)
+      if (unit !== -1) break
+    }
+    if (unit === -1) {
+      chunk = this.#newChunk(blockBytes)
+      unit = chunk.findRun(blockBytes)
+    }
+    chunk!.openSlab(unit, kind.index, blockBytes, true)
+    kind.slabs.add(chunk!.firstUnit + unit)
+    const found = this.find(kind)
+    assert(found, 'a new slab has free blocks')
+  }
+
+  #chunkOfUnit(number: number): HeapChunk {
+    const { chunks } = this
+    let low = 0
+    let high = chunks.length - 1
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1
+      if (chunks[middle]!.firstUnit <= number) low = middle
+      else high = middle - 1
+    }
+    return chunks[low]!
+  }
+
+  /** A chunk in memory alone that has room for a slab of such blocks. */
+  #newChunk(blockBytes: number): HeapChunk {
+    const { store, unitBytes } = this
+    const { granuleBytes } = this.heaps.geometry
+    const step = Math.max(1, granuleBytes / unitBytes)
+    let units = step
+    while (!fitsChunk(units, unitBytes, blockBytes)) units += step
+    let heapBytes = 0
+    for (const chunk of this.chunks) heapBytes += chunk.sizeBytes
+    const wantedBytes =
+      heapBytes < GROWTH.smallHeapBytes
+        ? Math.min(heapBytes / GROWTH.smallShare, GROWTH.smallBytes)
+        : heapBytes / GROWTH.share
+    const steps = Math.floor(Math.min(wantedBytes / unitBytes, CHUNK_UNITS_MAX) / step)
+    let chunk: Chunk
+    try {
+      const size = Math.max(units, steps * step) * unitBytes
+      chunk = store.reserve({ size, type: HEAP_TYPE.SLAB })
+    } catch (error) {
+      if ((error as PlinthError).code !== 'ERR_NO_SPACE') throw error
+      // A nearly full volume: what is needed now is enough.
+      chunk = store.reserve({ size: units * unitBytes, type: HEAP_TYPE.SLAB })
+    }
+    const firstUnit = this.#freeNumber(chunk.size / unitBytes)
+    this.heaps.name(chunk, `slab:${this.id.toString(36)}:${firstUnit.toString(36)}`)
+    return this.addSlabChunk(chunk, firstUnit, false)
+  }
+
+  /** The lowest unit number behind which `units` are free. */
+  #freeNumber(units: number): number {
+    let number = 0
+    for (const chunk of this.chunks) {
+      if (chunk.firstUnit - number >= units) break
+      number = chunk.firstUnit + chunk.units
+    }
+    return number
+  }
+
+  /** Takes a slab chunk in: one of the table, which is loaded later, or a new one. */
+  addSlabChunk(handle: Chunk, firstUnit: number, durable: boolean, isRoot = false): HeapChunk {
+    const { unitBytes, chunks } = this
+    const chunk = new HeapChunk({
+      owner: this,
+      chunk: handle,
+      firstUnit,
+      units: handle.size / unitBytes,
+      unitBytes,
+      isRoot,
+      isLarge: false,
+      durable,
+    })
+    const next = chunks.findIndex((other) => other.firstUnit > firstUnit)
+    if (!durable) {
+      try {
+        const mapping = mappingOf(handle, this.store)
+        // No entry and no bit may be there once the chunk is. Nobody has this space: it needs no record.
+        this.log.zero(mapping, 0, chunk.layout.headBytes)
+        chunk.attach(mapping)
+      } catch (error) {
+        this.store.cancel(handle)
+        throw error
+      }
+    }
+    chunks.splice(next === -1 ? chunks.length : next, 0, chunk)
+    this.heaps.register(chunk)
+    this.#noteLoaded()
+    return chunk
+  }
+
+  #dropSlabChunk(chunk: HeapChunk): void {
+    this.chunks.splice(this.chunks.indexOf(chunk), 1)
+    this.heaps.unregister(chunk)
+    this.#noteLoaded()
+  }
+
+  #noteLoaded(): void {
+    const next = this.chunks.find((chunk) => !chunk.loaded)
+    this.loadedBelow = next === undefined ? NONE + 1 : next.firstUnit
+  }
+
+  /** Loads the next chunk that is not; false when all are. */
+  loadNext(): boolean {
+    const next = this.chunks.find((chunk) => !chunk.loaded)
+    if (next === undefined) return false
+    this.load(next)
+    return true
+  }
+
+  loadAll(): void {
+    while (this.loadNext());
+  }
+
+  /**
+   * Reads a chunk's head.
+   * @throws PlinthError ERR_VOLUME_CORRUPT when it contradicts itself, the heap or the chunk table
+   */
+  load(chunk: HeapChunk): void {
+    const mapping = mappingOf(chunk.chunk, this.store)
+    if (chunk.isLarge) {
+      chunk.attach(mapping)
+      return
+    }
+    const { bytes } = mapping
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
+    const { seed } = this.heaps
+    const { id } = chunk.chunk
+    const header = decodeSlabHeader(bytes, chunk.layout.headerAt, seed)
+    if (
+      header === undefined ||
+      header.heap !== this.id ||
+      header.chunk !== id ||
+      header.firstUnit !== chunk.firstUnit ||
+      header.units !== chunk.units ||
+      header.unitBytes !== this.unitBytes
+    ) {
+      throw this.#corrupt(chunk, 'its header is damaged or is not that of this chunk')
+    }
+    // All of it is checked before any of it counts.
+    const found: { unit: number; index: number; type: number }[] = []
+    let next = 0
+    for (let unit = 0; unit < chunk.units; unit++) {
+      const at = chunk.layout.entriesAt + unit * SLAB_ENTRY.bytes
+      const entry = decodeSlabEntry(bytes, words, at, slabEntrySeed(seed, id, unit))
+      if (entry === 'none') continue
+      const index = entry === undefined ? -1 : this.classes.indexOf(entry.blockBytes)
+      if (entry === undefined || index === -1 || entry.type >= TYPE_MAX) {
+        throw this.#corrupt(chunk, `the entry of unit ${unit} is damaged`)
+      }
+      const place = placeOf(chunk, unit, entry.blockBytes)
+      if (
+        place === undefined ||
+        unit < next ||
+        place.units !== entry.units ||
+        place.blocks !== entry.blocks
+      ) {
+        throw this.#corrupt(chunk, `the slab at unit ${unit} cannot be there`)
+      }
+      next = unit + place.units
+      found.push({ unit, index, type: entry.type })
+    }
+    chunk.attach(mapping)
+    for (const { unit, index, type } of found) {
+      const kind = this.#kind(index, type)
+      chunk.openSlab(unit, kind.index, kind.blockBytes, false)
+      kind.slabs.add(chunk.firstUnit + unit)
+    }
+    this.#noteLoaded()
+  }
+
+  #corrupt(chunk: HeapChunk, what: string): PlinthError {
+    return new PlinthError(
+      'ERR_VOLUME_CORRUPT',
+      `chunk ${chunk.chunk.id} of heap '${this.name}': ${what}`,
+    )
+  }
+
+  /** Reserves a block, or a chunk for a large object. Returns the chunk; `heaps.unit` and `heaps.block` say where. */
+  reserve(size: number, type: number): HeapChunk {
+    const kind = this.kindFor(size, type)
+    const { heaps } = this
+    if (kind === undefined) {
+      heaps.unit = heaps.block = 0
+      return this.#reserveLarge(size, type)
+    }
+    this.provide(kind)
+    const chunk = kind.chunk!
+    heaps.unit = kind.unit
+    heaps.block = this.take(kind)
+    chunk.setReserved(heaps.unit, heaps.block)
+    return chunk
+  }
+
+  #reserveLarge(size: number, type: number): HeapChunk {
+    const { store } = this
+    const { granuleBytes } = this.heaps.geometry
+    if (size > 2 * LARGE_UNIT_BYTES - granuleBytes) {
+      throw new PlinthError('ERR_CHUNK_TOO_LARGE', `an object of ${size} bytes is too large`)
+    }
+    const handle = store.reserve({ size, type: HEAP_TYPE.LARGE })
+    const start = (handle.offset / granuleBytes).toString(36)
+    this.heaps.name(handle, `large:${this.id.toString(36)}:${type.toString(36)}:${start}`)
+    return this.addLarge(handle, type, false)
+  }
+
+  /** Takes a large object in: one of the table, or a new one. */
+  addLarge(handle: Chunk, type: number, durable: boolean): HeapChunk {
+    const chunk = new HeapChunk({
+      owner: this,
+      chunk: handle,
+      firstUnit: 0,
+      units: 2,
+      unitBytes: LARGE_UNIT_BYTES,
+      isRoot: false,
+      isLarge: true,
+      durable,
+    })
+    if (!durable) chunk.attach(mappingOf(handle, this.store))
+    chunk.openLarge(type, durable)
+    this.larges.add(chunk)
+    this.heaps.register(chunk)
+    return chunk
+  }
+
+  /** A reservation ends and nothing was written. */
+  cancel(chunk: HeapChunk, unit: number, block: number): void {
+    chunk.clearReserved(unit, block)
+    if (chunk.isLarge) {
+      this.#dropLarge(chunk)
+      this.store.cancel(chunk.chunk)
+      return
+    }
+    this.give(chunk, unit, block)
+    this.#dropUnused(chunk, unit)
+  }
+
+  /** A slab that is in memory alone goes with its last block, and the chunk that was made for it. */
+  #dropUnused(chunk: HeapChunk, unit: number): void {
+    if (chunk.entered[unit] === 0 && chunk.free[unit] === chunk.blocks[unit]) {
+      this.#closeSlab(chunk, unit)
+    }
+    if (!chunk.durable && chunk.slabs === 0) {
+      this.#dropSlabChunk(chunk)
+      this.store.cancel(chunk.chunk)
+    }
+  }
+
+  #closeSlab(chunk: HeapChunk, unit: number): void {
+    const kind = this.kinds[chunk.kindOf[unit]!]!
+    const number = chunk.firstUnit + unit
+    kind.slabs.delete(number)
+    if (kind.number === number) kind.number = -1
+    chunk.closeSlab(unit)
+  }
+
+  #dropLarge(chunk: HeapChunk): void {
+    this.larges.delete(chunk)
+    this.heaps.unregister(chunk)
+  }
+
+  /** Stages that a reserved block is live: its bit, and its slab and chunk where they are new. */
+  stagePublish(chunk: HeapChunk, unit: number, block: number): void {
+    const { journal } = this.heaps
+    const { batch } = this
+    if (!chunk.durable) {
+      journal.push(OP.CHUNK, chunk, unit, block)
+      chunk.durable = true
+      this.store.stagePublish(chunk.chunk, batch)
+      if (!chunk.isLarge) this.stageHeader(chunk)
+    }
+    if (chunk.entered[unit] === 0) {
+      journal.push(OP.SLAB, chunk, unit, block)
+      chunk.entered[unit] = 1
+      if (!chunk.isLarge) this.#stageEntry(chunk, unit)
+    }
+    journal.push(OP.PUBLISH, chunk, unit, block)
+    chunk.clearReserved(unit, block)
+    chunk.setLive(unit, block)
+    if (!chunk.isLarge) this.stageBits(chunk, unit, block)
+  }
+
+  stageHeader(chunk: HeapChunk): void {
+    const { firstUnit, units, unitBytes, layout } = chunk
+    const { id } = chunk.chunk
+    const header = { heap: this.id, chunk: id, firstUnit, units, unitBytes }
+    this.batch.write(chunk.mapping, layout.headerAt, encodeSlabHeader(header, this.heaps.seed))
+  }
+
+  #stageEntry(chunk: HeapChunk, unit: number): void {
+    const seed = slabEntrySeed(this.heaps.seed, chunk.chunk.id, unit)
+    encodeSlabEntry(
+      chunk.blockBytes[unit]!,
+      chunk.unitsOf(unit),
+      chunk.blocks[unit]!,
+      this.kinds[chunk.kindOf[unit]!]!.type,
+      seed,
+      this.#entryWords,
+      this.#entry,
+    )
+    this.#writeEntry(chunk, unit)
+  }
+
+  #writeEntry(chunk: HeapChunk, unit: number): void {
+    const at = chunk.layout.entriesAt + unit * SLAB_ENTRY.bytes
+    this.batch.write(chunk.mapping, at, this.#entry)
+  }
+
+  /** Stages the word of the bitmap that has a block's bit. */
+  stageBits(chunk: HeapChunk, unit: number, block: number): void {
+    const pair = (block >>> 6) << 1
+    const at = unit * chunk.unitWords + pair
+    const { bitmapsAt, bitmapBytes } = chunk.layout
+    const offset = bitmapsAt + unit * bitmapBytes + pair * 4
+    this.batch.setPair(chunk.mapping, offset, chunk.live[at]!, chunk.live[at + 1]!)
+  }
+
+  /** Stages that a live block is free; its space can be had again once that is committed. */
+  stageFree(chunk: HeapChunk, unit: number, block: number): void {
+    const { journal } = this.heaps
+    journal.push(OP.FREE, chunk, unit, block)
+    chunk.clearLive(unit, block)
+    if (chunk.isLarge) {
+      journal.push(OP.GIVE, chunk, unit, block)
+      this.store.stageFree(chunk.chunk, this.batch)
+    } else {
+      this.stageBits(chunk, unit, block)
+    }
+  }
+
+  /** Stages the release of a slab without objects, and of a chunk without slabs if another such stays. */
+  releaseIfEmpty(chunk: HeapChunk, unit: number): void {
+    const { journal } = this.heaps
+    const { batch } = this
+    if (chunk.entered[unit] === 0 || chunk.used[unit] !== 0 || chunk.reservations[unit] !== 0)
+      return
+    // A record without room for it leaves an empty slab: its blocks are given out again as any others.
+    if (batch.room < RELEASE_BYTES) return
+    journal.push(OP.RELEASE, chunk, unit, 0)
+    chunk.entered[unit] = 0
+    chunk.leaving++
+    this.#entry.fill(0)
+    this.#writeEntry(chunk, unit)
+    if (chunk.slabs > chunk.leaving) return
+    this.loadAll()
+    const empty = this.chunks.filter((each) => each.durable && each.slabs === each.leaving)
+    // One stays: else an object that comes and goes would take a chunk and give it back each time.
+    if (empty.length < 2) return
+    const last = empty.findLast((each) => !each.isRoot && !each.given)
+    if (last === undefined) return
+    journal.push(OP.GIVE, last, 0, 0)
+    last.given = true
+    this.store.stageFree(last.chunk, batch)
+  }
+
+  /** What an op means once its batch is committed. */
+  settle(op: number, chunk: HeapChunk, unit: number, block: number): void {
+    if (op === OP.FREE) {
+      if (!chunk.isLarge) this.give(chunk, unit, block)
+    } else if (op === OP.CHUNK) {
+      insideOf(chunk.chunk).state = 'live'
+    } else if (op === OP.RELEASE) {
+      chunk.leaving--
+      this.#closeSlab(chunk, unit)
+    } else if (op === OP.GIVE) {
+      if (chunk.isLarge) this.#dropLarge(chunk)
+      else this.#dropSlabChunk(chunk)
+      this.store.finishFree(chunk.chunk)
+    }
+  }
+
+  /** What an op means when its batch is dropped. */
+  undo(op: number, chunk: HeapChunk, unit: number, block: number): void {
+    if (op === OP.TAKE) {
+      this.cancel(chunk, unit, block)
+    } else if (op === OP.CHUNK) {
+      chunk.durable = false
+    } else if (op === OP.SLAB) {
+      chunk.entered[unit] = 0
+    } else if (op === OP.ALLOCATE) {
+      chunk.clearLive(unit, block)
+      this.give(chunk, unit, block)
+    } else if (op === OP.PUBLISH) {
+      chunk.clearLive(unit, block)
+      chunk.setReserved(unit, block)
+    } else if (op === OP.FREE) {
+      chunk.setLive(unit, block)
+    } else if (op === OP.RELEASE) {
+      chunk.entered[unit] = 1
+      chunk.leaving--
+    } else {
+      chunk.given = false
+    }
+  }
+}
+
+/** What a release and what follows from it take in a record, at most. */
+const RELEASE_BYTES = 256
+
+/** Where the blocks of a slab would be; undefined where none can begin. */
+function placeOf(
+  chunk: HeapChunk,
+  unit: number,
+  blockBytes: number,
+): { units: number; blocks: number } | undefined {
+  const { unitBytes } = chunk
+  const { headBytes } = chunk.layout
+  if (unit < Math.floor(headBytes / unitBytes)) return undefined
+  const base = slabBase(unit, unitBytes, headBytes, blockBytes)
+  const units = slabUnits(blockBytes, unitBytes)
+  if (base === undefined || unit + units > chunk.units) return undefined
+  return { units, blocks: Math.floor((units * unitBytes - base) / blockBytes) }
+}
+
+/** Whether an empty chunk of so many units has room for a slab of such blocks. */
+function fitsChunk(units: number, unitBytes: number, blockBytes: number): boolean {
+  const { headBytes } = slabLayout(units, unitBytes, false)
+  const first = Math.floor(headBytes / unitBytes)
+  const usable = slabBase(first, unitBytes, headBytes, blockBytes) !== undefined
+  return (usable ? first : first + 1) + slabUnits(blockBytes, unitBytes) <= units
+}

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { Volume } from 'plinth'
+import { ANCHOR_AT, TABLE_AT } from '../../src/layout/geometry.js'
+import { decodeSuperblock } from '../../src/layout/superblock.js'
+import { hashOf, inMemory, MIB, readDevice, tmpfsPage } from '../support/devices.js'
+import { damage, geometry, gone, LABEL_AT, superblock, volume } from '../support/settings.js'
+
+describe('damage that a second copy heals', { skip: tmpfsPage.skip }, () => {
+  const copyAt = geometry.superblockCopyAt
+  const cases: [what: string, change: (image: Uint8Array) => void, healed: number][] = [
+    ['nothing', () => {}, 0],
+    ['the first superblock damaged', damage(LABEL_AT), 1],
+    ['the first superblock gone', gone([0, 4096]), 1],
+    ['the second superblock damaged', damage(copyAt + LABEL_AT), 1],
+    ['the second superblock gone', gone([copyAt, MIB]), 1],
+    ['the second superblock over the first', (image) => image.copyWithin(0, copyAt), 1],
+    ['the first superblock over the second', (image) => image.copyWithin(copyAt, 0, 4096), 1],
+    ['the first anchor damaged', damage(ANCHOR_AT), 1],
+    ['the second anchor damaged', damage(geometry.anchorCopyAt + 20), 1],
+    ['a slot of the first table damaged', damage(TABLE_AT + 128 + 4), 1],
+    [
+      'a slot of the second table gone',
+      (image) => image.fill(0, geometry.tableCopyAt, geometry.tableCopyAt + 128),
+      1,
+    ],
+    ['the first table gone', (image) => image.fill(0, TABLE_AT, TABLE_AT + geometry.tableBytes), 2],
+    ['all of the head but the log gone', (image) => image.fill(0, 0, geometry.logAt), 4],
+    ['all of the head gone', (image) => image.fill(0, 0, geometry.dataAt), 4],
+    ['all of the tail gone', (image) => image.fill(0, geometry.tailAt), 4],
+  ]
+  for (const [what, change, healed] of cases) {
+    it(what, () => {
+      inMemory((folder) => {
+        const path = join(folder, 'device')
+        volume()(path)
+        const whole = Volume.open(path)
+        const chunks = whole.chunks()
+        whole.close()
+        const image = Uint8Array.from(readDevice(path))
+        change(image)
+        writeFileSync(path, image)
+        const before = hashOf(path)
+        const reader = Volume.open(path, { readOnly: true })
+        try {
+          assert.deepEqual(reader.chunks(), chunks)
+        } finally {
+          reader.close()
+        }
+        assert.equal(hashOf(path), before, 'a reader heals nothing')
+        for (const expected of [healed, 0]) {
+          const each = Volume.open(path)
+          try {
+            assert.equal(each.recovery.healed, expected)
+            assert.deepEqual(each.chunks(), chunks)
+          } finally {
+            each.close()
+          }
+        }
+      })
+    })
+  }
+})
+
+describe('features that a volume may have', { skip: tmpfsPage.skip }, () => {
+  it('an unknown compatible one changes nothing, and stays', () => {
+    inMemory((folder) => {
+      const path = join(folder, 'device')
+      volume(superblock({ compatible: 2 ** 31 + 1 }))(path)
+      const each = Volume.open(path)
+      each.allocate({ size: 1 })
+      each.close()
+      const read = decodeSuperblock(readDevice(path).subarray(0, 4096))
+      assert.ok(typeof read === 'object')
+      assert.equal(read.compatible, 2 ** 31 + 1)
+    })
+  })
+
+  it('with one that forbids writing it can be read', () => {
+    inMemory((folder) => {
+      const path = join(folder, 'device')
+      volume(superblock({ readOnlyCompatible: 1 }))(path)
+      const each = Volume.open(path, { readOnly: true })
+      assert.equal(each.chunks().length, 2)
+      each.close()
+    })
+  })
+})

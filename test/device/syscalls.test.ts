@@ -1,0 +1,61 @@
+/**
+ * On byte-addressable devices the kernel is not asked: between two marks in a trace of the main
+ * thread, commits and checkpoints make no system call. Counted is every call of that thread but
+ * those in which V8 manages its own memory and threads (`V8` below, and mmap of anonymous memory);
+ * none of these can reach a device: they name no descriptor, and msync is not among them.
+ */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Volume } from 'plinth'
+import { inMemory, MIB, tmpfsLine } from '../support/devices.js'
+
+const COMMITS = 100_000
+const child = fileURLToPath(new URL('../support/syscalls-child.js', import.meta.url))
+/** Its heaps and the locks between its threads: the garbage collector and the compiler. */
+const V8 = ['madvise', 'munmap', 'mprotect', 'brk', 'futex', 'sched_yield']
+
+function whyNot(): string | false {
+  if (tmpfsLine.skip !== false) return tmpfsLine.skip
+  const { error, status } = spawnSync('strace', ['-o', '/dev/null', process.execPath, '--version'])
+  if (error !== undefined) return 'strace is not installed'
+  return status !== 0 && 'strace may not trace here'
+}
+
+describe('system calls', () => {
+  it(`none in ${COMMITS} commits on cache-line granularity`, { skip: whyNot() }, (t) => {
+    inMemory((folder) => {
+      const path = join(folder, 'device')
+      const trace = join(folder, 'trace')
+      Volume.format(path, { size: 64 * MIB, granularity: 'cache-line' })
+      const { status, stdout, stderr } = spawnSync(
+        'strace',
+        ['-f', '-qq', '-o', trace, process.execPath, child, path, String(COMMITS)],
+        { encoding: 'utf8' },
+      )
+      assert.equal(status, 0, stderr)
+      const { fences, checkpoints } = JSON.parse(stdout) as { fences: number; checkpoints: number }
+      assert.ok(checkpoints > 0, 'checkpoints were among it')
+      // A checkpoint: home places and two anchors; the end of the ring its skip record.
+      assert.ok(fences >= COMMITS && fences <= COMMITS + 4 * checkpoints, `${fences} fences`)
+
+      const lines = readFileSync(trace, 'utf8').split('\n')
+      const begin = lines.findIndex((line) => line.includes('mark: begin'))
+      const end = lines.findIndex((line) => line.includes('mark: end'))
+      assert.ok(begin !== -1 && end > begin, 'both marks are in the trace')
+      const main = lines[begin]!.split(/\s+/)[0]!
+      const calls = lines
+        .slice(begin + 1, end)
+        .filter((line) => line.startsWith(`${main} `) && !/ mmap\(.*MAP_ANONYMOUS/.test(line))
+        .flatMap((line) => /^\d+\s+(?:<\.\.\. )?(\w+)/.exec(line)?.[1] ?? [])
+      const others = calls.filter((call) => !V8.includes(call))
+      assert.deepEqual(others, [])
+      t.diagnostic(
+        `${calls.length} calls of V8 for its own memory: ${[...new Set(calls)].join(' ')}`,
+      )
+    })
+  })
+})

@@ -1,0 +1,411 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { type Geometry, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { ENTRY, RECORD_HEADER_BYTES, RECORD_SKIP } from '../../src/layout/record.js'
+import { Batch } from '../../src/log/batch.js'
+import { spanOf } from '../../src/log/log.js'
+import { walkLog } from '../../src/log/replay.js'
+import { type Mapping, sealed } from '../../src/media/media.js'
+import { MAILBOX, Staging } from '../../src/media/staging.js'
+import { pattern } from '../support/pattern.js'
+import { type Random, seeded } from '../support/random.js'
+
+const SEED = 12345
+const geometry: Geometry = planGeometry({ sizeBytes: 1024 * 1024, alignBytes: 4096 })
+const { dataAt, tailAt, logBytes } = geometry
+
+function mapping(slot: number, offset: number, length: number): Mapping {
+  return { slot, offset, length, bytes: new Uint8Array(length), pending: undefined }
+}
+
+const head = mapping(0, 0, dataAt)
+const tail = mapping(1, tailAt, geometry.sizeBytes - tailAt)
+const chunk = mapping(2, dataAt + 8192, 65536)
+
+interface Entry {
+  readonly kind: number
+  readonly offset: number
+  readonly length: number
+  /** What is to be stored; empty for a revocation. */
+  readonly bytes: string
+}
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
+
+/** A log in memory, written the way commits write it. */
+class Ring {
+  readonly bytes = new Uint8Array(logBytes)
+  position: number
+  readonly head: number
+
+  constructor(position = 0) {
+    this.head = this.position = position
+  }
+
+  /** `settled`: up to where all was durable when the record was placed. */
+  append({ staging }: Batch, { seed = SEED, settled = this.head } = {}): number {
+    staging.u32[1] = staging.bytes
+    return this.#place(staging, spanOf(staging.bytes), { seed, settled, flags: 0 })
+  }
+
+  skip(bytes: number): void {
+    const staging = new Staging()
+    staging.bytes = RECORD_HEADER_BYTES
+    staging.u32[1] = bytes
+    this.#place(staging, bytes, { seed: SEED, settled: this.head, flags: RECORD_SKIP })
+  }
+
+  #place(
+    staging: Staging,
+    span: number,
+    { seed, settled, flags }: { seed: number; settled: number; flags: number },
+  ): number {
+    const { position } = this
+    staging.u32[2] = position >>> 0
+    staging.u32[3] = Math.floor(position / 2 ** 32) | flags
+    staging.u32[4] = settled >>> 0
+    staging.u32[5] = Math.floor(settled / 2 ** 32)
+    staging.mailbox[MAILBOX.SEED] = seed
+    const at = position % logBytes
+    this.bytes.set(sealed(staging), at)
+    this.position += span
+    return at
+  }
+
+  walk(): { entries: Entry[]; records: number; end: number } {
+    const entries: Entry[] = []
+    const log = { geometry, bytes: this.bytes, head: this.head, seed: SEED }
+    const { records, end } = walkLog(log, (kind, offset, length, from) => {
+      const bytes = kind === ENTRY.REVOKE ? '' : hex(this.bytes.subarray(from, from + length))
+      entries.push({ kind, offset, length, bytes })
+    })
+    // The second walk, which trusts the checksums of the first, sees the same.
+    let again = 0
+    assert.deepEqual(
+      walkLog(log, () => again++, { end, records }),
+      { end, records },
+    )
+    assert.equal(again, entries.length)
+    return { entries, records, end }
+  }
+}
+
+function newBatch(): Batch {
+  return new Batch(new Staging(), logBytes - 8192)
+}
+
+/** Stages something of every kind, and returns what has to be read. */
+function stageSomething(batch: Batch, random: Random): Entry {
+  const staging = batch.staging
+  const offset = random.below(chunk.length - 2048)
+  const at = chunk.offset + offset
+  switch (random.below(5)) {
+    case 0: {
+      const bytes = pattern(random.between(1, 2048), random.next())
+      batch.write(chunk, offset, bytes)
+      const kind = bytes.length % 8 === 0 && bytes.length <= 1016 ? ENTRY.WORDS : ENTRY.BYTES
+      return { kind, offset: at, length: bytes.length, bytes: hex(bytes) }
+    }
+    case 1: {
+      const value = random.next()
+      batch.setUint32(chunk, offset, value)
+      const bytes = Buffer.alloc(4)
+      bytes.writeUInt32LE(value)
+      return { kind: ENTRY.BYTES, offset: at, length: 4, bytes: hex(bytes) }
+    }
+    case 2: {
+      const value = random.next() * 2 ** 21 + random.below(2 ** 21)
+      batch.setUint64(chunk, offset, value)
+      const bytes = Buffer.alloc(8)
+      bytes.writeBigUInt64LE(BigInt(value))
+      return { kind: ENTRY.WORDS, offset: at, length: 8, bytes: hex(bytes) }
+    }
+    case 3: {
+      const length = 4096 * random.between(1, 8)
+      batch.revoke(at, length)
+      return { kind: ENTRY.REVOKE, offset: at, length, bytes: '' }
+    }
+    default: {
+      const first = TABLE_AT + 128 * random.below(geometry.slots)
+      const second = geometry.tableCopyAt - tailAt + first - TABLE_AT
+      const bytes = pattern(128, random.next())
+      const from = batch.slot(head, first, tail, second)
+      staging.u8.set(bytes, from)
+      return { kind: ENTRY.SLOT, offset: first, length: 128, bytes: hex(bytes) }
+    }
+  }
+}
+
+describe('batch and replay', () => {
+  it('what was staged is what replay shows, for any batches', () => {
+    seeded((random) => {
+      for (let round = 0; round < 50; round++) {
+        const ring = new Ring(random.pick([0, 64, logBytes * 3, 2 ** 32 - 64 * 100, 2 ** 50]))
+        const batch = newBatch()
+        const expected: Entry[] = []
+        const records = random.between(1, 8)
+        for (let i = 0; i < records; i++) {
+          batch.begin()
+          assert.equal(batch.isEmpty, true)
+          for (let n = random.between(1, 5); n > 0; n--)
+            expected.push(stageSomething(batch, random))
+          assert.equal(batch.isEmpty, false)
+          const room = logBytes - (ring.position % logBytes)
+          if (room < spanOf(batch.staging.bytes)) ring.skip(room)
+          ring.append(batch)
+        }
+        assert.deepEqual(ring.walk(), { entries: expected, records, end: ring.position })
+      }
+    })
+  })
+
+  it('targets name where each byte goes, the table twice', () => {
+    const batch = newBatch()
+    batch.write(chunk, 100, pattern(5))
+    batch.revoke(chunk.offset, 4096)
+    batch.slot(head, TABLE_AT, tail, 0)
+    const { targets, targetCount, u8 } = batch.staging
+    const seen = Array.from({ length: targetCount }, (_, i) => [
+      ...targets.subarray(4 * i, 4 * i + 4),
+    ])
+    assert.deepEqual(
+      seen.map(([slot, offset, , length]) => [slot, offset, length]),
+      [
+        [2, 100, 5],
+        [0, TABLE_AT, 128],
+        [1, 0, 128],
+      ],
+    )
+    assert.equal(seen[1]![2], seen[2]![2])
+    assert.deepEqual(u8.slice(seen[0]![2]!, seen[0]![2]! + 5), pattern(5))
+  })
+
+  it("every byte of a record is this batch's own, not the last one's", () => {
+    seeded((random) => {
+      const used = newBatch()
+      used.write(chunk, 0, pattern(8192, 9))
+      for (let length = 1; length <= 40; length++) {
+        const seed = random.next()
+        const fresh = newBatch()
+        used.begin()
+        for (const batch of [used, fresh]) batch.write(chunk, 0, pattern(length, seed))
+        const [first, second] = [used, fresh].map(({ staging }) =>
+          hex(staging.u8.subarray(RECORD_HEADER_BYTES, staging.bytes)),
+        )
+        assert.equal(first, second)
+      }
+    })
+  })
+
+  it('overlay shows a transaction its own writes, the last one on top', () => {
+    seeded((random) => {
+      const batch = newBatch()
+      const other = mapping(3, dataAt, 4096)
+      const plainly = new Uint8Array(4096)
+      batch.write(other, 0, pattern(4096))
+      for (let i = 0; i < 100; i++) {
+        const at = random.below(4000)
+        const bytes = pattern(random.between(1, 96), random.next())
+        batch.write(chunk, at, bytes)
+        plainly.set(bytes, at)
+        const from = random.below(4000)
+        const seen = new Uint8Array(random.between(1, 96))
+        batch.overlay(chunk, from, seen)
+        assert.deepEqual(seen, plainly.slice(from, from + seen.length))
+      }
+    })
+  })
+
+  it('writing nothing stages nothing', () => {
+    const batch = newBatch()
+    batch.write(chunk, 0, new Uint8Array(0))
+    assert.deepEqual([batch.isEmpty, batch.staging.targetCount], [true, 0])
+  })
+
+  it('a batch that the log cannot take is refused, and what it had stays', () => {
+    const batch = newBatch()
+    batch.write(chunk, 0, pattern(8))
+    const before = batch.staging.bytes
+    for (let i = 0; ; i++) {
+      assert.ok(i < 100, 'never refused')
+      try {
+        batch.write(chunk, 0, new Uint8Array(4096))
+      } catch (error) {
+        assert.equal((error as { code?: string }).code, 'ERR_TX_TOO_LARGE')
+        break
+      }
+    }
+    assert.ok(batch.staging.bytes > before)
+    assert.ok(batch.staging.bytes <= logBytes - 8192)
+    batch.begin()
+    assert.equal(batch.isEmpty, true)
+  })
+})
+
+describe('replay stops', () => {
+  /** Three records; returns the ring and where the second and third lie. */
+  function three(): { ring: Ring; at: number[]; bytes: number[] } {
+    const ring = new Ring(logBytes * 5)
+    const at: number[] = []
+    const bytes: number[] = []
+    for (let i = 0; i < 3; i++) {
+      const batch = newBatch()
+      batch.write(chunk, 64 * i, pattern(40 + i * 30, i + 1))
+      bytes.push(batch.staging.bytes)
+      at.push(ring.append(batch))
+    }
+    return { ring, at, bytes }
+  }
+
+  it('before a record with any bit changed', () => {
+    const { ring, at, bytes } = three()
+    assert.equal(ring.walk().records, 3)
+    for (let bit = 0; bit < bytes[1]! * 8; bit++) {
+      const byte = at[1]! + (bit >>> 3)
+      ring.bytes[byte]! ^= 1 << (bit & 7)
+      const { records, end } = ring.walk()
+      assert.deepEqual([records, end], [1, ring.head + at[1]!], `bit ${bit}`)
+      ring.bytes[byte]! ^= 1 << (bit & 7)
+    }
+    assert.equal(ring.walk().records, 3)
+  })
+
+  it('before a record whose lines did not all arrive', () => {
+    for (const keep of [0, 1, 2, 3]) {
+      const { ring, at } = three()
+      const from = at[2]! + keep * 64
+      ring.bytes.fill(0, from, at[2]! + 192)
+      assert.equal(ring.walk().records, keep === 3 ? 3 : 2)
+    }
+  })
+
+  it('before a record of another epoch', () => {
+    const { ring } = three()
+    const batch = newBatch()
+    batch.write(chunk, 0, pattern(8))
+    ring.append(batch, { seed: SEED + 1 })
+    assert.equal(ring.walk().records, 3)
+  })
+
+  it('before a record of an earlier lap', () => {
+    const { ring } = three()
+    const next = new Ring(ring.head + logBytes)
+    next.bytes.set(ring.bytes)
+    assert.deepEqual(next.walk(), { entries: [], records: 0, end: next.head })
+  })
+
+  const headers: [what: string, word: number, value: number][] = [
+    ['no length', 1, 0],
+    ['a length below the header', 1, 8],
+    ['a length that is no multiple of 8', 1, 60],
+    ['a length behind the ring', 1, logBytes + 64],
+    ['the largest length', 1, 0xffffffff],
+    ['another position', 2, 64],
+    ['a position beyond 2^53', 3, 0xffffffff],
+    ['a skip of nothing', 3, RECORD_SKIP],
+  ]
+  for (const [what, word, value] of headers) {
+    it(`at a header with ${what}, whatever its checksum`, () => {
+      const ring = new Ring()
+      const batch = newBatch()
+      batch.write(chunk, 0, pattern(32))
+      const { staging } = batch
+      staging.u32.set([0, staging.bytes, 0, 0])
+      staging.u32[word] = value
+      if (what === 'a skip of nothing') staging.u32[1] = 0
+      staging.mailbox[MAILBOX.SEED] = SEED
+      ring.bytes.set(sealed(staging))
+      assert.deepEqual(ring.walk(), { entries: [], records: 0, end: 0 })
+    })
+  }
+
+  it('at the head, when the ring is full: no record is seen twice', () => {
+    const ring = new Ring()
+    const batch = newBatch()
+    batch.write(chunk, 0, pattern(32))
+    for (let i = 0; i < logBytes / 64; i++) ring.append(batch)
+    assert.deepEqual([ring.walk().records, ring.walk().end], [logBytes / 64, logBytes])
+  })
+})
+
+describe('damage is told from a torn tail', () => {
+  /** Four records, each placed when all before it was durable, or all but the one before it. */
+  function four(behind: number): { ring: Ring; at: number[] } {
+    const ring = new Ring(logBytes * 7)
+    const at: number[] = []
+    for (let i = 0; i < 4; i++) {
+      const batch = newBatch()
+      batch.write(chunk, 64 * i, pattern(100, i + 1))
+      const settled = behind === 0 ? ring.position : ring.head + (at[i - behind] ?? 0)
+      at.push(ring.append(batch, { settled }))
+    }
+    return { ring, at }
+  }
+
+  const cases: [what: string, behind: number, damaged: number, outcome: number | 'damage'][] = [
+    ['the first of durable ones', 0, 0, 'damage'],
+    ['one between durable ones', 0, 2, 'damage'],
+    ['the last', 0, 3, 3],
+    ['one whose follower did not know it to be durable, but the next did', 1, 1, 'damage'],
+    ['one whose only follower did not know it to be durable', 1, 2, 2],
+  ]
+  for (const [what, behind, damaged, expected] of cases) {
+    it(`${what}: ${expected === 'damage' ? expected : `${expected} records`}`, () => {
+      const { ring, at } = four(behind)
+      ring.bytes[at[damaged]! + 40]! ^= 1
+      if (expected === 'damage') {
+        assert.throws(() => ring.walk(), { name: 'PlinthError', code: 'ERR_VOLUME_CORRUPT' })
+      } else assert.equal(ring.walk().records, expected)
+    })
+  }
+
+  it('a follower of another epoch, or damaged itself, tells nothing', () => {
+    const { ring, at } = four(0)
+    ring.bytes[at[2]! + 40]! ^= 1
+    ring.bytes[at[3]! + 40]! ^= 1
+    assert.equal(ring.walk().records, 2)
+  })
+})
+
+describe('a record with a valid checksum and an impossible entry is corruption', () => {
+  const entry = (offset: number, kind: number, words: number) => [
+    offset >>> 0,
+    (Math.floor(offset / 2 ** 32) & 0x1fffff) | (kind << 21) | (words << 25),
+  ]
+  const cases: [what: string, words: number[]][] = [
+    ['before the data', [...entry(dataAt - 8, ENTRY.WORDS, 1), 0, 0]],
+    ['over the end of the data', [...entry(tailAt - 8, ENTRY.WORDS, 2), 0, 0, 0, 0]],
+    ['beyond the volume', [...entry(2 ** 50, ENTRY.WORDS, 1), 0, 0]],
+    ['in the superblock', [...entry(0, ENTRY.WORDS, 1), 0, 0]],
+    ['no words', [...entry(dataAt, ENTRY.WORDS, 0)]],
+    ['no bytes', [...entry(dataAt, ENTRY.BYTES, 0), 0, 0]],
+    ['more bytes than the record', [...entry(dataAt, ENTRY.BYTES, 0), 64, 0, 0, 0]],
+    ['the most bytes', [...entry(dataAt, ENTRY.BYTES, 0), 0xffffffff, 0, 0, 0]],
+    ['bytes without their length', [...entry(dataAt, ENTRY.BYTES, 0)]],
+    ['more words than the record', [...entry(dataAt, ENTRY.WORDS, 100), 0, 0]],
+    ['no kind', [...entry(dataAt, 0, 1), 0, 0]],
+    ['an unknown kind', [...entry(dataAt, 5, 1), 0, 0]],
+    ['the last kind', [...entry(dataAt, 15, 1), 0, 0]],
+    ['a revocation of nothing', [...entry(dataAt, ENTRY.REVOKE, 0), 0, 0]],
+    ['a revocation of everything', [...entry(dataAt, ENTRY.REVOKE, 0), 0xffffffff, 0xffffffff]],
+    ['a revocation of the log', [...entry(0, ENTRY.REVOKE, 0), 4096, 0]],
+    ['a revocation without its length', [...entry(dataAt, ENTRY.REVOKE, 0)]],
+    ['a slot between slots', [...entry(TABLE_AT + 64, ENTRY.SLOT, 16), ...Array(32).fill(0)]],
+    ['half a slot', [...entry(TABLE_AT, ENTRY.SLOT, 8), ...Array(16).fill(0)]],
+    ['a slot before the table', [...entry(TABLE_AT - 128, ENTRY.SLOT, 16), ...Array(32).fill(0)]],
+    [
+      'a slot behind the table',
+      [...entry(TABLE_AT + geometry.slots * 128, ENTRY.SLOT, 16), ...Array(32).fill(0)],
+    ],
+  ]
+  for (const [what, words] of cases) {
+    it(what, () => {
+      const ring = new Ring()
+      const batch = newBatch()
+      batch.staging.u32.set(words, RECORD_HEADER_BYTES / 4)
+      batch.staging.bytes = RECORD_HEADER_BYTES + words.length * 4
+      ring.append(batch)
+      assert.throws(() => ring.walk(), { name: 'PlinthError', code: 'ERR_VOLUME_CORRUPT' })
+    })
+  }
+})

@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { Home } from '../../src/log/home.js'
+import { type Granularity, type Mapping, Media } from '../../src/media/media.js'
+import { Staging } from '../../src/media/staging.js'
+import { seeded } from '../support/random.js'
+
+/** Media that only remember what was written home. */
+class Recorder extends Media {
+  readonly granularity: Granularity = 'cache-line'
+  readonly sizeBytes = 2 ** 40
+  readonly appendBytes = 64
+  readonly unitShift: number
+  written: string[] = []
+  calls = 0
+
+  constructor(unitShift: number) {
+    super()
+    this.unitShift = unitShift
+  }
+
+  map(offset: number, length: number): Mapping {
+    const slot = this.freeSlot()
+    const mapping = { slot, offset, length, bytes: new Uint8Array(0), pending: undefined }
+    this.mappings[slot] = mapping
+    return mapping
+  }
+
+  unmap(mapping: Mapping): void {
+    this.mappings[mapping.slot] = undefined
+  }
+
+  persistUnits(list: Uint32Array, count: number): void {
+    this.calls++
+    for (let i = 0; i < count; i++) this.written.push(`${list[2 * i]}:${list[2 * i + 1]}`)
+  }
+
+  detach(): void {}
+  attach(): void {}
+  flush(): void {}
+  flushStores(): void {}
+  fence(): void {}
+  protected appendBytesOf(): void {}
+  zero(): void {}
+  close(): void {}
+}
+
+const LINE = 6
+const PAGE = 12
+
+describe('home places that wait for a checkpoint', () => {
+  const cases: [shift: number, offset: number, length: number, units: number[]][] = [
+    [LINE, 0, 1, [0]],
+    [LINE, 63, 1, [0]],
+    [LINE, 63, 2, [0, 1]],
+    [LINE, 64, 64, [1]],
+    [LINE, 64, 65, [1, 2]],
+    [LINE, 2047, 2, [31, 32]],
+    [PAGE, 4095, 4098, [0, 1, 2]],
+    [PAGE, 8192, 4096, [2]],
+    [LINE, 2 ** 32 - 64, 64, [2 ** 26 - 1]],
+    [PAGE, 2 ** 31 - 1, 2, [2 ** 19 - 1, 2 ** 19]],
+  ]
+  for (const [shift, offset, length, units] of cases) {
+    it(`${length} bytes at ${offset} are units ${units} of ${2 ** shift}`, () => {
+      const media = new Recorder(shift)
+      const home = new Home(media)
+      const mapping = media.map(0, 2 ** 32)
+      home.mark(mapping, offset, length)
+      home.mark(mapping, offset, length)
+      assert.equal(home.units, units.length)
+      assert.equal(home.hasPending(mapping), true)
+      assert.equal(home.isPending(mapping, offset, length), true)
+      assert.equal(home.isPending(mapping, offset, 0), false)
+      const first = units[0]! * 2 ** shift
+      if (first > 0) assert.equal(home.isPending(mapping, first - 1, 1), false)
+      home.persist()
+      assert.deepEqual(
+        media.written,
+        units.map((unit) => `${mapping.slot}:${unit}`),
+      )
+      assert.equal(home.hasPending(mapping), false)
+      assert.equal(home.units, 0)
+      home.persist()
+      assert.equal(media.calls, 1, 'with nothing pending nothing is asked of the media')
+    })
+  }
+
+  it('marks the targets of a record', () => {
+    const media = new Recorder(LINE)
+    const home = new Home(media)
+    const [a, b] = [media.map(0, 4096), media.map(4096, 4096)]
+    const staging = new Staging()
+    staging.target(a.slot, 0, 16, 8)
+    staging.target(b.slot, 100, 16, 100)
+    home.markTargets(staging)
+    home.persist()
+    assert.deepEqual(media.written, ['0:0', '1:1', '1:2', '1:3'])
+  })
+
+  it('any marks, beside a plain set', () => {
+    seeded((random) => {
+      for (const shift of [LINE, PAGE]) {
+        const media = new Recorder(shift)
+        const home = new Home(media)
+        const unitBytes = 2 ** shift
+        const units = 100
+        const open: (Mapping | undefined)[] = []
+        const pending = new Set<string>()
+        for (let step = 0; step < 20_000; step++) {
+          const at = random.below(6)
+          const mapping = open[at]
+          const offset = random.below(units * unitBytes - 1)
+          const length = random.between(1, Math.min(5 * unitBytes, units * unitBytes - offset))
+          const touched: string[] = []
+          for (let u = Math.floor(offset / unitBytes); u * unitBytes < offset + length; u++) {
+            touched.push(`${mapping?.slot}:${u}`)
+          }
+          const what = random.below(100)
+          if (mapping === undefined) open[at] = media.map(0, units * unitBytes)
+          else if (what < 60) {
+            home.mark(mapping, offset, length)
+            for (const unit of touched) pending.add(unit)
+          } else if (what < 95) {
+            assert.equal(
+              home.isPending(mapping, offset, length),
+              touched.some((unit) => pending.has(unit)),
+            )
+            assert.equal(
+              home.hasPending(mapping),
+              [...pending].some((unit) => unit.startsWith(`${mapping.slot}:`)),
+            )
+          } else if (what < 98) {
+            // Its chunk is freed; the slot is taken by the next mapping.
+            home.forget(mapping)
+            media.unmap(mapping)
+            open[at] = undefined
+            for (const unit of pending)
+              if (unit.startsWith(`${mapping.slot}:`)) pending.delete(unit)
+          } else {
+            media.written = []
+            home.persist()
+            assert.equal(new Set(media.written).size, media.written.length, 'each unit once')
+            assert.deepEqual(new Set(media.written), pending)
+            pending.clear()
+          }
+        }
+      }
+    })
+  })
+})

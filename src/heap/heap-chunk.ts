@@ -166,7 +166,7 @@ export class HeapChunk {
 
   /** The large object that this chunk is, as its only block. */
   openLarge(type: number, live: boolean): void {
-    this.slabOf.fill(0)
+    this.slabOf.fill(live ? UNBUILT : 0)
     this.kindOf[0] = type
     this.blockBytes[0] = this.sizeBytes
     this.blocks[0] = 1
@@ -223,6 +223,11 @@ export class HeapChunk {
    * @throws PlinthError ERR_VOLUME_CORRUPT when it has blocks that do not exist
    */
   build(unit: number): void {
+    if (!this.loaded) this.owner.load(this)
+    if (this.isLarge) {
+      this.slabOf.fill(0)
+      return
+    }
     const blocks = this.blocks[unit]!
     this.#clear(unit, blocks)
     const first = unit * this.unitWords

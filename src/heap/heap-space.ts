@@ -420,8 +420,9 @@ export class HeapSpace {
 
   /** A slab that is in memory alone goes with its last block, and the chunk that was made for it. */
   #dropUnused(chunk: HeapChunk, unit: number): void {
-    if (chunk.entered[unit] === 0 && chunk.free[unit] === chunk.blocks[unit]) {
-      this.#closeSlab(chunk, unit)
+    if (chunk.free[unit] === chunk.blocks[unit]) {
+      if (chunk.entered[unit] === 0) this.#closeSlab(chunk, unit)
+      else this.heaps.journal.noteIdle(chunk, unit)
     }
     if (!chunk.durable && chunk.slabs === 0) {
       this.#dropSlabChunk(chunk)

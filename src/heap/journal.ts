@@ -39,6 +39,7 @@ export class Journal {
   /** Frees since the last `prepare`, at least. */
   #frees = 0
   readonly #roots: number[] = []
+  readonly #idle: { readonly chunk: HeapChunk; readonly unit: number }[] = []
   readonly #chunks: readonly (HeapChunk | undefined)[]
 
   constructor(chunks: readonly (HeapChunk | undefined)[]) {
@@ -72,6 +73,7 @@ export class Journal {
 
   /** Stages what follows from the frees: empty slabs are released, empty chunks given back. */
   prepare(): void {
+    if (this.#idle.length > 0) this.#releaseIdle()
     if (this.#frees === 0) return
     this.#frees = 0
     // `releaseIfEmpty` pushes more ops; those are none of its business.
@@ -81,6 +83,18 @@ export class Journal {
       if (this.#ops[at] !== OP.FREE) continue
       const chunk = this.#chunks[this.#ops[at + 1]!]!
       if (!chunk.isLarge) chunk.owner.releaseIfEmpty(chunk, this.#ops[at + 2]!)
+    }
+  }
+
+  /** A slab of the device has lost its last reservation and has no object: the next batch releases it. */
+  noteIdle(chunk: HeapChunk, unit: number): void {
+    this.#idle.push({ chunk, unit })
+  }
+
+  #releaseIdle(): void {
+    for (const { chunk, unit } of this.#idle.splice(0)) {
+      const known = this.#chunks[chunk.index] === chunk && chunk.slabOf[unit] === unit
+      if (known) chunk.owner.releaseIfEmpty(chunk, unit)
     }
   }
 

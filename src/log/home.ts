@@ -11,8 +11,6 @@ import type { Mapping, Media } from '../media/media.js'
 import { type Staging, TARGET_WORDS } from '../media/staging.js'
 
 const PAIRS_FIRST = 256
-/** `fill` clears so many words in the time that one pair takes. */
-const CLEAR_WORDS_A_PAIR = 16
 
 export class Home {
   readonly #media: Media
@@ -102,22 +100,10 @@ export class Home {
     const pairs = this.#words / 2
     this.#words = 0
     this.#mayBeStale = false
-    this.#marked = this.#marked.filter((each) => this.#media.mappings[each.slot] === each)
-    for (const { pending } of this.#marked) this.#clear(pending!, pairs)
+    // New bitmaps come as they are needed: clearing these would take as long as making them.
+    for (const mapping of this.#marked) mapping.pending = undefined
+    this.#marked = []
     if (pairs > 0) this.#media.persistUnits(this.#list, pairs)
-  }
-
-  /** Clears all bits, the cheaper way: word by word for what is listed, or all words. */
-  #clear(pending: Uint32Array, pairs: number): void {
-    if (pending.length <= CLEAR_WORDS_A_PAIR * pairs) {
-      pending.fill(0)
-      return
-    }
-    // All bits of all mappings are to go: clearing a word that another mapping's pair names does no harm.
-    for (let at = 1; at < 2 * pairs; at += 2) {
-      const word = this.#list[at]! >>> 5
-      if (word < pending.length) pending[word] = 0
-    }
   }
 
   /** Keeps the pairs whose bit is set, each once. */

@@ -214,6 +214,7 @@ export function makeAges(): Age[] {
     work: (volume: Volume) => Model,
     warmUp: Age['warmUp'] = idle,
     image = fresh,
+    closes = true,
   ): Age => {
     const media = new SimulatedMedia('cache-line', image)
     const volume = openSimulated(media)
@@ -223,7 +224,7 @@ export function makeAges(): Age[] {
     all.persist(0, all.size)
     volume.free(all)
     const model = work(volume)
-    volume.close()
+    if (closes) volume.close()
     return { name, image: media.durable.slice(), model, warmUp }
   }
   const two = (volume: Volume) => runAll(volume, ['allocate', 'tx-write', 'publish'])
@@ -235,6 +236,8 @@ export function makeAges(): Age[] {
       const filler = volume.allocate({ size: volume.stats().largestFreeBytes - 2 * GRANULE })
       return including(model, filler)
     }),
+    // Not closed: opening it replays, and work goes on from there.
+    aged('crashed', two, busy, fresh, false),
     // Few and large granules: what counts is the pattern.
     aged('fragmented', fragment, idle, makeImage({ granule: 8 * GRANULE })),
     aged('log-nearly-full', withFill, (volume) => fillLog(volume, 0)),
@@ -256,6 +259,20 @@ function fragment(volume: Volume): Model {
   for (const chunk of holes) volume.free(chunk)
   const gone = new Set(holes.map(({ id }) => id))
   return { ...model, chunks: model.chunks.filter(({ id }) => !gone.has(id)) }
+}
+
+/** Work that ends where it began, with checkpoints between: what was pending once is pending again. */
+function busy(volume: Volume): void {
+  for (const { id, name } of volume.chunks()) {
+    const chunk = volume.chunk(id)
+    const bytes = chunk.bytes.slice(0, 64)
+    volume.transact((tx) => tx.rename(chunk, 'for a while'))
+    volume.transact((tx) => {
+      tx.rename(chunk, name)
+      tx.write(chunk, 0, bytes)
+    })
+    volume.checkpoint()
+  }
 }
 
 function runAll(volume: Volume, names: readonly string[]): Model {

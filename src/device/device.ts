@@ -1,15 +1,16 @@
 /** A device held open: locked, its granularity settled, its media ready. */
 import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
-import { alignDown, alignUp, PAGE_BYTES } from '../base/units.js'
+import { PAGE_BYTES } from '../base/units.js'
 import type { Granularity, Media } from '../media/media.js'
 import type { NativeAddon } from '../native/addon.js'
 import { loadAddon } from '../native/load.js'
 import { type DeviceKind, type Identity, identify } from './identify.js'
 import { LineMedia } from './line-media.js'
 import { type Lock, lockDevice, openOrThrow } from './lock.js'
-import { type Backend, loadMapper, type Mapper, type Sharing } from './mapper.js'
+import { type Backend, CopyMapper, loadMapper, type Mapper, type Sharing } from './mapper.js'
 import { PageMedia } from './page-media.js'
+import { readBytes } from './read.js'
 
 export interface DeviceOptions {
   readonly path: string
@@ -108,7 +109,7 @@ export class Device {
   #pageMedia(sizeBytes: number): PageMedia {
     return new PageMedia({
       sizeBytes,
-      mapper: this.#mapper,
+      mapper: this.kind === 'dax' ? new CopyMapper(this.#addon!) : this.#mapper,
       fd: this.#fd,
       logFd: this.#readOnly ? undefined : openLog(this.path, this.#addon),
       addon: this.#addon,
@@ -118,25 +119,7 @@ export class Device {
 
   /** Bytes of the device, read before any volume is known; zeros behind its end. */
   read(offset: number, length: number): Uint8Array {
-    if (this.kind === 'dax') return this.#readMapped(offset, length)
-    const bytes = new Uint8Array(length)
-    for (let done = 0; done < length; ) {
-      const read = fs.readSync(this.#fd, bytes, done, length - done, offset + done)
-      if (read === 0) break
-      done += read
-    }
-    return bytes
-  }
-
-  /** Device-dax has no read. */
-  #readMapped(offset: number, length: number): Uint8Array {
-    const start = alignDown(offset, this.alignBytes)
-    const end = Math.min(alignUp(offset + length, this.alignBytes), this.sizeBytes)
-    const { slot, bytes } = this.#mapper.map(this.#fd, start, end - start, 'shared')
-    const copy = new Uint8Array(length)
-    copy.set(bytes.subarray(offset - start, offset - start + length))
-    this.#mapper.unmap(slot)
-    return copy
+    return readBytes(this.#fd, this, this.#addon, offset, length)
   }
 
   /** Makes a regular file so long, every byte of it backed. */

@@ -82,6 +82,50 @@ class NativeMapper implements Mapper {
   }
 }
 
+/**
+ * For readers of device-dax, which refuses private mappings: copies in memory. A shared one would
+ * fault at the first store.
+ */
+export class CopyMapper implements Mapper {
+  readonly backend = 'native'
+  readonly #addon: NativeAddon
+  readonly #copies: (Uint8Array | undefined)[] = []
+
+  constructor(addon: NativeAddon) {
+    this.#addon = addon
+  }
+
+  map(fd: number, offset: number, length: number) {
+    const shared = this.#addon.map(fd, offset, length, MAP.READ_ONLY)
+    const bytes = new Uint8Array(this.#addon.buffer(shared)).slice()
+    this.#addon.unmap(shared)
+    const free = this.#copies.indexOf(undefined)
+    const slot = free === -1 ? this.#copies.length : free
+    this.#copies[slot] = bytes
+    return { slot, bytes }
+  }
+
+  detach(): void {
+    // A copy belongs to whoever looks at it.
+  }
+
+  attach(slot: number): Uint8Array {
+    return this.#copies[slot]!
+  }
+
+  unmap(slot: number): void {
+    this.#copies[slot] = undefined
+  }
+
+  privatePages(): undefined {
+    return undefined
+  }
+
+  discard(): boolean {
+    return false
+  }
+}
+
 /** What plinth uses of mmap-io. */
 interface MmapIo {
   readonly PROT_READ: number

@@ -1,11 +1,12 @@
 /** Looking at a device without changing it: what it is, what is on it, whether somebody has it. */
 import fs from 'node:fs'
-import { alignDown, alignUp, PAGE_BYTES } from '../base/units.js'
+import { PAGE_BYTES } from '../base/units.js'
 import type { Granularity } from '../media/media.js'
 import { MAP, type NativeAddon } from '../native/addon.js'
 import { loadAddon } from '../native/load.js'
 import { type DeviceKind, type Identity, identify } from './identify.js'
 import { openOrThrow } from './lock.js'
+import { readBytes } from './read.js'
 import { identifyContents, SIGNATURE_BYTES } from './signature.js'
 
 export interface DeviceProbe {
@@ -31,9 +32,10 @@ export function probeDevice(path: string, own: Uint8Array): DeviceProbe {
   const addon = loadAddon()
   const fd = openOrThrow(path, fs.constants.O_RDONLY)
   try {
-    const isDax = identity.kind === 'dax' || (identity.kind === 'file' && mapsSync(fd, identity, addon))
+    const isDax =
+      identity.kind === 'dax' || (identity.kind === 'file' && mapsSync(fd, identity, addon))
     const kind: DeviceKind = identity.kind === 'file' && isDax ? 'fsdax' : identity.kind
-    const read = (offset: number, length: number) => readAt(fd, identity, addon, offset, length)
+    const read = (offset: number, length: number) => readBytes(fd, identity, addon, offset, length)
     const { sizeBytes, alignBytes } = identity
     const ends = Math.min(SIGNATURE_BYTES, sizeBytes)
     return {
@@ -78,30 +80,4 @@ function isBusy(
   }
   // The lock goes with the descriptor, which the probe closes.
   return addon !== undefined && !addon.lock(fd, false)
-}
-
-/** Zeros behind the end. Device-dax has no read and is mapped. */
-function readAt(
-  fd: number,
-  { kind, sizeBytes, alignBytes }: Identity,
-  addon: NativeAddon | undefined,
-  offset: number,
-  length: number,
-): Uint8Array {
-  const bytes = new Uint8Array(length)
-  if (kind === 'dax') {
-    if (addon === undefined) return bytes
-    const start = alignDown(offset, alignBytes)
-    const end = Math.min(alignUp(offset + length, alignBytes), sizeBytes)
-    const slot = addon.map(fd, start, end - start, MAP.READ_ONLY)
-    bytes.set(new Uint8Array(addon.buffer(slot), offset - start, length))
-    addon.unmap(slot)
-    return bytes
-  }
-  for (let done = 0; done < length; ) {
-    const read = fs.readSync(fd, bytes, done, length - done, offset + done)
-    if (read === 0) break
-    done += read
-  }
-  return bytes
 }

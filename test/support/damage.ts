@@ -244,7 +244,8 @@ export interface Stretch {
 export function stretchesOf({ logBytes, slotsUsed, image }: Aged): Stretch[] {
   const { logAt, tableBytes, tableCopyAt, anchorCopyAt, superblockCopyAt } = geometry
   const used = slotsUsed * CHUNK_SLOT.bytes
-  const head = checkDevice(readableOf(image)).inspection.anchor!.head % geometry.logBytes
+  const ringBytes = geometry.logBytes
+  const head = checkDevice(readableOf(image)).inspection.anchor!.head % ringBytes
   const list: [name: string, from: number, length: number, live: boolean][] = []
   const both = (name: string, first: number, second: number, length: number, live: boolean) => {
     list.push([name, first, length, live], [`second ${name}`, second, length, live])
@@ -257,17 +258,20 @@ export function stretchesOf({ logBytes, slotsUsed, image }: Aged): Stretch[] {
   both('anchor, reserved', ANCHOR_AT + beyond, anchorCopyAt + beyond, 4096 - beyond, false)
   both('table', TABLE_AT, tableCopyAt, used, true)
   both('table, unused', TABLE_AT + used, tableCopyAt + used, tableBytes - used, false)
-  list.push(['log before the head', logAt, head, false])
   const view = new DataView(image.buffer, image.byteOffset)
-  const end = logAt + head + logBytes
-  for (let at = logAt + head; at < end; ) {
+  const end = head + logBytes
+  for (let position = head; position < end; ) {
+    const at = logAt + (position % ringBytes)
     const isSkip = (view.getUint32(at + 12, true) & RECORD_SKIP) !== 0
     const span = alignUp(view.getUint32(at + 4, true), LINE_BYTES)
+    assert.ok(span > 0)
     const bytes = isSkip ? LINE_BYTES : span
     list.push(['log', at, bytes, true], ['log, padding', at + bytes, span - bytes, false])
-    at += span
+    position += span
   }
-  list.push(['log behind the end', end, logAt + geometry.logBytes - end, false])
+  const wrapped = Math.max(0, end - ringBytes)
+  list.push(['log before the head', logAt + wrapped, head - wrapped, false])
+  list.push(['log behind the end', logAt + end, ringBytes - end, false])
   return list
     .filter(([, , length]) => length > 0)
     .map(([name, from, length, live]) => ({ name, from, to: from + length, live }))

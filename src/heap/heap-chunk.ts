@@ -29,6 +29,8 @@ import { countBits, lowestBit } from './number-set.js'
 
 const NO_BYTES = new Uint8Array(0)
 const NO_WORDS = new Uint32Array(0)
+const NO_BITS = new Int32Array(0)
+const NO_HINTS = new Uint16Array(0)
 /** In `slabOf`, minus the first unit: a slab whose bits were not read yet. */
 const UNBUILT = -2
 
@@ -74,23 +76,23 @@ export class HeapChunk {
   given = false
   /** 32-bit words of bits for each unit. */
   readonly unitWords: number
-  readonly slabOf: Int32Array
+  slabOf: Int32Array = NO_BITS
   // By first unit of the slab:
-  readonly kindOf: Int32Array
-  readonly blockBytes: Uint32Array
+  kindOf: Int32Array = NO_BITS
+  blockBytes: Uint32Array = NO_WORDS
   /** Offset of block 0 in the chunk. */
-  readonly blocksAt: Uint32Array
-  readonly blocks: Uint32Array
-  readonly free: Uint32Array
-  readonly used: Uint32Array
-  readonly reservations: Uint32Array
+  blocksAt: Uint32Array = NO_WORDS
+  blocks: Uint32Array = NO_WORDS
+  free: Uint32Array = NO_WORDS
+  used: Uint32Array = NO_WORDS
+  reservations: Uint32Array = NO_WORDS
   /** No free block is in a word before this one. */
-  readonly hint: Uint16Array
+  hint: Uint16Array = NO_HINTS
   /** Whether the slab's entry is on the device (or staged). */
-  readonly entered: Uint8Array
-  readonly live: Int32Array
-  readonly reserved: Int32Array
-  readonly taken: Int32Array
+  entered: Uint8Array = NO_BYTES
+  live: Int32Array = NO_BITS
+  reserved: Int32Array = NO_BITS
+  taken: Int32Array = NO_BITS
 
   constructor(parts: HeapChunkParts) {
     const { units } = parts
@@ -107,24 +109,35 @@ export class HeapChunk {
     this.durable = parts.durable
     this.layout = slabLayout(units, parts.unitBytes, parts.isRoot)
     this.unitWords = this.isLarge ? 2 : this.layout.bitmapBytes / 4
-    this.slabOf = new Int32Array(units).fill(-1)
-    this.kindOf = new Int32Array(units)
-    this.blockBytes = new Uint32Array(units)
-    this.blocksAt = new Uint32Array(units)
-    this.blocks = new Uint32Array(units)
-    this.free = new Uint32Array(units)
-    this.used = new Uint32Array(units)
-    this.reservations = new Uint32Array(units)
-    this.hint = new Uint16Array(units)
-    this.entered = new Uint8Array(units)
-    this.live = new Int32Array(units * this.unitWords)
-    this.reserved = new Int32Array(units * this.unitWords)
-    this.taken = new Int32Array(units * this.unitWords)
+    // What is only known by name takes no memory before it is loaded.
+    if (this.isLarge) this.#makeArrays()
+  }
+
+  #makeArrays(): void {
+    const { units } = this
+    const words = units * this.unitWords
+    const memory = new ArrayBuffer((9 * units + 3 * words) * 4)
+    const unsigned = (at: number) => new Uint32Array(memory, at * units * 4, units)
+    this.slabOf = new Int32Array(memory, 0, units).fill(-1)
+    this.kindOf = new Int32Array(memory, units * 4, units)
+    this.blockBytes = unsigned(2)
+    this.blocksAt = unsigned(3)
+    this.blocks = unsigned(4)
+    this.free = unsigned(5)
+    this.used = unsigned(6)
+    this.reservations = unsigned(7)
+    this.hint = new Uint16Array(memory, 8 * units * 4, units)
+    this.entered = new Uint8Array(memory, 8 * units * 4 + 2 * units, units)
+    const bits = (at: number) => new Int32Array(memory, (9 * units + at * words) * 4, words)
+    this.live = bits(0)
+    this.reserved = bits(1)
+    this.taken = bits(2)
   }
 
   /** Takes the mapping; the views stay until the chunk is given back or the volume closes. */
   attach(mapping: Mapping): void {
     const { bytes } = mapping
+    if (!this.isLarge) this.#makeArrays()
     this.mapping = mapping
     this.bytes = bytes
     this.words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)

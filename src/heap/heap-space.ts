@@ -4,13 +4,14 @@
  *
  *   size, type ──▶ kind ──▶ lowest slab with a free block ──▶ lowest free block ──▶ pointer
  *                              └ none: lowest run of free units ──▶ a new slab
- *                                         └ none: a new chunk, larger the larger the heap
+ *                                         └ none: one more chunk is loaded, in the end a new one made
  *
  *   pointer ──▶ granule ──▶ chunk ──▶ unit ──▶ slab ──▶ block          loads from typed arrays
  *
  * A kind is a class of sizes with a type tag; a slab is of one kind, so an object needs no header.
- * The order in which space is taken depends on what is on the device alone: the same operations give
- * the same layout, whether the volume was opened again between them or not.
+ * Chunks are mapped and read when they are needed: the cost of opening does not grow with the heap.
+ * Within what is loaded space is taken from the front, so that the end of the heap can empty; the same
+ * operations on the same volume give the same layout.
  *
  * Invariants:
  *   - a kind's set has every slab of loaded chunks that has a free block or was not built yet;
@@ -21,7 +22,6 @@ import type { Chunk } from '../allocator/chunk.js'
 import { insideOf, mappingOf } from '../allocator/chunk.js'
 import type { ChunkStore } from '../allocator/chunk-store.js'
 import { checkInteger } from '../base/arguments.js'
-import { assert } from '../base/assert.js'
 import { PlinthError } from '../base/errors.js'
 import { KIB, MIB } from '../base/units.js'
 import {
@@ -92,8 +92,6 @@ export class HeapSpace {
   readonly larges = new Set<HeapChunk>()
   readonly kinds: Kind[] = []
   root = 0
-  /** Units with lower numbers are in chunks that are loaded. */
-  loadedBelow = 0
   rootChunk!: HeapChunk
   readonly #untyped: (Kind | undefined)[]
   readonly #typed = new Map<number, Kind>()
@@ -131,27 +129,24 @@ export class HeapSpace {
     return kind
   }
 
-  /** The slab (`kind.chunk`, `kind.unit`) from which the next block comes; false when there is none. */
+  /** The slab (`kind.chunk`, `kind.unit`) of a loaded chunk from which the next block comes; false for none. */
   find(kind: Kind): boolean {
-    if (kind.number === kind.slabs.first && kind.number < this.loadedBelow) return true
-    for (;;) {
-      const { first } = kind.slabs
-      if (first >= this.loadedBelow) {
-        if (this.loadNext()) continue
-      }
+    const { slabs } = kind
+    while (kind.number !== slabs.first) {
+      const { first } = slabs
       if (first === NONE) return false
       const chunk = this.#chunkOfUnit(first)
       const unit = first - chunk.firstUnit
       chunk.slabAt(unit)
       if (chunk.free[unit] === 0) {
-        kind.slabs.delete(first)
+        slabs.delete(first)
         continue
       }
       kind.number = first
       kind.chunk = chunk
       kind.unit = unit
-      return true
     }
+    return true
   }
 
   /** Takes a block of the slab that `find` has found. It is nobody's yet. */
@@ -171,24 +166,29 @@ export class HeapSpace {
     }
   }
 
-  /** Makes sure that `find` finds a slab. */
+  /**
+   * Makes sure that `find` finds a slab. What is loaded comes first; then chunks are loaded from the
+   * last one, where free space is most likely; a new chunk is made when all are and none has room.
+   */
   provide(kind: Kind): void {
-    if (this.find(kind)) return
-    const { blockBytes } = kind
-    let unit = -1
-    let chunk: HeapChunk | undefined
-    for (chunk of this.chunks) {
-      unit = chunk.findRun(blockBytes)
-      if (unit !== -1) break
+    while (!this.find(kind)) {
+      if (this.#openSlab(kind)) continue
+      if (this.loadNext()) continue
+      this.#newChunk(kind.blockBytes)
     }
-    if (unit === -1) {
-      chunk = this.#newChunk(blockBytes)
-      unit = chunk.findRun(blockBytes)
+  }
+
+  /** Begins a slab at the lowest run of free units; false when no loaded chunk has one. */
+  #openSlab(kind: Kind): boolean {
+    for (const chunk of this.chunks) {
+      if (!chunk.loaded) continue
+      const unit = chunk.findRun(kind.blockBytes)
+      if (unit === -1) continue
+      chunk.openSlab(unit, kind.index, kind.blockBytes, true)
+      kind.slabs.add(chunk.firstUnit + unit)
+      return true
     }
-    chunk!.openSlab(unit, kind.index, blockBytes, true)
-    kind.slabs.add(chunk!.firstUnit + unit)
-    const found = this.find(kind)
-    assert(found, 'a new slab has free blocks')
+    return false
   }
 
   #chunkOfUnit(number: number): HeapChunk {
@@ -204,7 +204,7 @@ export class HeapSpace {
   }
 
   /** A chunk in memory alone that has room for a slab of such blocks. */
-  #newChunk(blockBytes: number): HeapChunk {
+  #newChunk(blockBytes: number): void {
     const { store, unitBytes } = this
     const { granuleBytes } = this.heaps.geometry
     const step = Math.max(1, granuleBytes / unitBytes)
@@ -228,7 +228,7 @@ export class HeapSpace {
     }
     const firstUnit = this.#freeNumber(chunk.size / unitBytes)
     this.heaps.name(chunk, `slab:${this.id.toString(36)}:${firstUnit.toString(36)}`)
-    return this.addSlabChunk(chunk, firstUnit, false)
+    this.addSlabChunk(chunk, firstUnit, false)
   }
 
   /** The lowest unit number behind which `units` are free. */
@@ -268,24 +268,17 @@ export class HeapSpace {
     }
     chunks.splice(next === -1 ? chunks.length : next, 0, chunk)
     this.heaps.register(chunk)
-    this.#noteLoaded()
     return chunk
   }
 
   #dropSlabChunk(chunk: HeapChunk): void {
     this.chunks.splice(this.chunks.indexOf(chunk), 1)
     this.heaps.unregister(chunk)
-    this.#noteLoaded()
   }
 
-  #noteLoaded(): void {
-    const next = this.chunks.find((chunk) => !chunk.loaded)
-    this.loadedBelow = next === undefined ? NONE + 1 : next.firstUnit
-  }
-
-  /** Loads the next chunk that is not; false when all are. */
+  /** Loads the last chunk that is not; false when all are. */
   loadNext(): boolean {
-    const next = this.chunks.find((chunk) => !chunk.loaded)
+    const next = this.chunks.findLast((chunk) => !chunk.loaded)
     if (next === undefined) return false
     this.load(next)
     return true
@@ -349,7 +342,6 @@ export class HeapSpace {
       chunk.openSlab(unit, kind.index, kind.blockBytes, false)
       kind.slabs.add(chunk.firstUnit + unit)
     }
-    this.#noteLoaded()
   }
 
   #corrupt(chunk: HeapChunk, what: string): PlinthError {
@@ -526,15 +518,17 @@ export class HeapSpace {
     this.#entry.fill(0)
     this.#writeEntry(chunk, unit)
     if (chunk.slabs > chunk.leaving) return
-    this.loadAll()
-    const empty = this.chunks.filter((each) => each.durable && each.slabs === each.leaving)
-    // One stays: else an object that comes and goes would take a chunk and give it back each time.
-    if (empty.length < 2) return
-    const last = empty.findLast((each) => !each.isRoot && !each.given)
-    if (last === undefined) return
-    journal.push(OP.GIVE, last, 0, 0)
-    last.given = true
-    this.store.stageFree(last.chunk, batch)
+    // The first stays: else an object that comes and goes would take a chunk and give it back each time.
+    let kept = false
+    for (const each of this.chunks) {
+      if (!each.loaded || !each.durable || each.given || each.slabs > each.leaving) continue
+      if (kept && !each.isRoot && batch.room >= RELEASE_BYTES) {
+        journal.push(OP.GIVE, each, 0, 0)
+        each.given = true
+        this.store.stageFree(each.chunk, batch)
+      }
+      kept = true
+    }
   }
 
   /** What an op means once its batch is committed. */

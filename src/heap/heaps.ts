@@ -127,7 +127,7 @@ export class Heaps {
       const offset = pointer - chunk.offset
       if (offset >>> 0 === offset && offset < chunk.sizeBytes) {
         let unit = chunk.slabOf[offset >>> chunk.unitShift]!
-        if (unit < 0) unit = this.#resolve(chunk, offset)
+        if (!(unit >= 0)) unit = this.#resolve(chunk, offset)
         if (unit >= 0) {
           const from = offset - chunk.blocksAt[unit]!
           const bytes = chunk.blockBytes[unit]!
@@ -158,7 +158,7 @@ export class Heaps {
       const offset = address - chunk.offset
       if (offset >>> 0 === offset && offset < chunk.sizeBytes) {
         let unit = chunk.slabOf[offset >>> chunk.unitShift]!
-        if (unit < 0) unit = this.#resolve(chunk, offset)
+        if (!(unit >= 0)) unit = this.#resolve(chunk, offset)
         if (unit >= 0) {
           const from = offset - chunk.blocksAt[unit]!
           const bytes = chunk.blockBytes[unit]!

@@ -98,7 +98,7 @@ describe('a heap after a power cut', () => {
             }
           }
         }
-        assert.ok(states > 300, `${states} states`)
+        assert.ok(states > 200, `${states} states`)
       })
     }
   }

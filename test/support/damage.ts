@@ -35,6 +35,8 @@ export type State = readonly KnownChunk[]
 export interface Aged {
   readonly crashModel: CrashModel
   readonly image: Uint8Array
+  /** What the device held earlier: for writes that were lost. */
+  readonly older: Uint8Array
   /** After each commit whose record is in the log; the last one is what the volume holds. */
   readonly states: readonly State[]
   /** Bytes of the log in use. */
@@ -100,6 +102,7 @@ export function makeAged({ crashModel, end }: AgeOptions): Aged {
     write(1, [0, 16 * round + 4], [5, 16 * round + 5], [60, 16 * round + 6])
   }
   history(1)
+  const older = media.visible.slice()
   volume.checkpoint()
   states.splice(0, states.length - 1)
   history(2)
@@ -114,6 +117,7 @@ export function makeAged({ crashModel, end }: AgeOptions): Aged {
   const aged = {
     crashModel,
     image,
+    older,
     states: end === 'close' ? states.slice(-1) : states,
     logBytes: end === 'close' ? 0 : logUsedBytes,
     slotsUsed: Math.max(anchor!.slotsUsed, ...[...loggedSlots.keys()].map((slot) => slot + 1)),
@@ -301,4 +305,25 @@ export function isRestorable(aged: Aged, damaged: Uint8Array): boolean {
     }
   }
   return true
+}
+
+/**
+ * Whether the damage is what nothing on the device can tell from a power cut or an earlier state: the
+ * last group of records of the log is not whole, or both copies of a slot are as if never used.
+ */
+export function isUndecidable(aged: Aged, damaged: Uint8Array): boolean {
+  const { image, slotsUsed } = aged
+  for (let slot = 0; slot < slotsUsed; slot++) {
+    const from = slot * CHUNK_SLOT.bytes
+    const isGone = [TABLE_AT + from, geometry.tableCopyAt + from].every((at) =>
+      damaged.subarray(at, at + CHUNK_SLOT.bytes).every((byte) => byte === 0),
+    )
+    if (isGone) return true
+  }
+  const records = stretchesOf(aged).filter(({ name }) => name === 'log')
+  return records
+    .slice(aged.crashModel === 'page' ? -2 : -1)
+    .some(
+      ({ from, to }) => Buffer.compare(image.subarray(from, to), damaged.subarray(from, to)) !== 0,
+    )
 }

@@ -24,8 +24,14 @@ import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
 
 const image = makeImage({ size: 2 * MIB })
 
-function withHeap<T>(body: (heap: Heap, volume: Volume, media: SimulatedMedia) => T): T {
-  const media = new SimulatedMedia('cache-line', image)
+/** Granules that hold several slabs. */
+const roomy = makeImage({ size: 8 * MIB, granule: 128 * KIB })
+
+function withHeap<T>(
+  body: (heap: Heap, volume: Volume, media: SimulatedMedia) => T,
+  from = image,
+): T {
+  const media = new SimulatedMedia('cache-line', from)
   const volume = openSimulated(media)
   try {
     return body(volume.heap('h'), volume, media)
@@ -69,7 +75,7 @@ describe('size classes', () => {
     ] as const) {
       assert.equal(blockAlign(size), align)
       const { headBytes } = slabLayout(32, 65536, false)
-      assert.equal(slabBase(0, 65536, headBytes, size)! % align, 0)
+      assert.equal((slabBase(0, 65536, headBytes, size) ?? 0) % align, 0)
       assert.equal(slabBase(1, 65536, headBytes, size), 0)
     }
   })
@@ -173,7 +179,7 @@ describe('a heap', () => {
         run()
         assert.equal(fences() - before, 1, what)
       }
-    }))
+    }, roomy))
 
   it('links and unlinks with the pointer', () =>
     withHeap((heap) => {
@@ -359,8 +365,8 @@ describe('a damaged heap', () => {
     const chunks = volume.chunks()
     volume.close()
     const good = media.durable
-    for (const { offset } of chunks) {
-      for (let at = 0; at < 1300; at += 5) {
+    for (const { offset } of chunks.slice(0, 3)) {
+      for (let at = 0; at < 1300; at += 13) {
         const bad = good.slice()
         bad[offset + at]! ^= 0x81
         volume = openSimulated(new SimulatedMedia('cache-line', bad))

@@ -1,0 +1,154 @@
+/**
+ * Seeded damage of many bytes: overwritten, zeroed, lost, misdirected and stale stretches of the
+ * metadata, one to four at a time. Opening and check never crash; what opens is what was, or check
+ * says what is wrong; repair leaves what opened as it opened, and restores what one copy still has.
+ *
+ * PLINTH_LONG=1 tries 100 000; otherwise 6 000.
+ */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import {
+  type Aged,
+  alarms,
+  evaluate,
+  geometry,
+  isRestorable,
+  isUndecidable,
+  makeAged,
+  repairImage,
+  type Stretch,
+  stretchesOf,
+} from '../support/damage.js'
+import { type Random, seeded } from '../support/random.js'
+
+const TIMES = process.env.PLINTH_LONG === '1' ? 100_000 : 6000
+const { dataAt, tailAt, sizeBytes } = geometry
+
+/** A place in the metadata: in what is in use more often than not. */
+function place(stretches: readonly Stretch[], random: Random): number {
+  if (random.chance(4)) {
+    return random.chance(2) ? random.below(dataAt) : random.between(tailAt, sizeBytes - 1)
+  }
+  const { from, to } = random.pick(stretches)
+  return random.between(from, to - 1)
+}
+
+const aligned = (at: number, unit: number) => at - (at % unit)
+
+/** Damages an image; returns what was done, for the message of a failure. */
+function hurt(
+  { older }: Aged,
+  stretches: readonly Stretch[],
+  image: Uint8Array,
+  random: Random,
+): string {
+  const done: string[] = []
+  const times = random.chance(2) ? 1 : random.between(2, 4)
+  for (let n = 0; n < times; n++) {
+    const at = place(stretches, random)
+    const unit = random.pick([8, 64, 512, 4096])
+    const start = aligned(at, unit)
+    const what = random.below(6)
+    if (what === 0) {
+      const length = random.between(2, 64)
+      image.set(random.bytes(Math.min(length, image.length - at)), at)
+      done.push(`${length} random bytes at ${at}`)
+    } else if (what === 1) {
+      image.fill(random.chance(2) ? 0 : 0xff, start, start + unit)
+      done.push(`${unit} equal bytes at ${start}`)
+    } else if (what === 2) {
+      image.set(random.bytes(unit), start)
+      done.push(`${unit} random bytes at ${start}`)
+    } else if (what === 3) {
+      const from = aligned(place(stretches, random), unit)
+      image.copyWithin(start, from, from + unit)
+      done.push(`${unit} bytes from ${from} at ${start}`)
+    } else if (what === 4) {
+      for (let i = random.between(2, 9); i > 0; i--) {
+        image[place(stretches, random)]! ^= 1 << random.below(8)
+      }
+      done.push('flipped bits')
+    } else if (times === 1) {
+      // Alone: nothing can tell an old copy when the other is gone.
+      image.set(older.subarray(start, start + unit), start)
+      done.push(`${unit} old bytes at ${start}`)
+    }
+  }
+  return done.join(', ')
+}
+
+interface Tally {
+  unchanged: number
+  healed: number
+  refused: number
+  reported: number
+  undecidable: number
+  restored: number
+}
+
+function attempt(aged: Aged, stretches: readonly Stretch[], random: Random, tally: Tally): void {
+  const damaged = aged.image.slice()
+  const what = hurt(aged, stretches, damaged, random)
+  const last = aged.states.length - 1
+  try {
+    const before = evaluate(aged, damaged, { thorough: random.chance(8) })
+    const loud = alarms(before.findings)
+    if (before.code !== undefined) {
+      assert.ok(
+        loud.some(({ severity }) => severity === 'error'),
+        `opening says ${before.code}`,
+      )
+      tally.refused++
+    } else if (before.state === last) {
+      if (before.healed > 0) tally.healed++
+      else tally.unchanged++
+    } else if (loud.length > 0) tally.reported++
+    else {
+      assert.ok(isUndecidable(aged, damaged), `state ${before.state} and nobody noticed`)
+      tally.undecidable++
+    }
+    const unrepaired = damaged.slice()
+    const plan = repairImage(aged, damaged, { dryRun: true })
+    assert.deepEqual(damaged, unrepaired, 'a dry run writes nothing')
+    const { fixes, remaining } = repairImage(aged, damaged)
+    assert.deepEqual(fixes.slice(0, plan.fixes.length), plan.fixes)
+    const after = evaluate(aged, damaged, { thorough: false })
+    if (before.code === undefined) {
+      assert.equal(after.code, undefined, 'what opened opens')
+      assert.ok(after.state === before.state || after.state === last, 'as it did, or as it was')
+    }
+    if (isRestorable(aged, unrepaired)) {
+      assert.deepEqual(alarms(remaining), [])
+      assert.equal(after.state, last, 'what a copy has is restored')
+      tally.restored++
+    }
+  } catch (error) {
+    throw new Error(`${what}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+for (const [index, [crashModel, end]] of (
+  [
+    ['cache-line', 'power'],
+    ['page', 'power'],
+    ['cache-line', 'close'],
+  ] as const
+).entries()) {
+  test(`damage of many bytes, ${crashModel}, ended by ${end}`, (t) => {
+    const aged = makeAged({ crashModel, end })
+    const stretches = stretchesOf(aged).filter(({ live }) => live)
+    const times = Math.ceil(TIMES / 3)
+    const started = performance.now()
+    const sum = { unchanged: 0, healed: 0, refused: 0, reported: 0, undecidable: 0, restored: 0 }
+    seeded((random) => {
+      for (let i = 0; i < times; i++) attempt(aged, stretches, random, sum)
+    }, index)
+    assert.ok(sum.restored > times / 50)
+    t.diagnostic(
+      `${times} damages in ${Math.round(performance.now() - started)} ms: ${sum.unchanged} changed nothing, ` +
+        `${sum.healed} healed by opening, ${sum.refused} refused by opening, ${sum.reported} reported by check, ` +
+        `${sum.undecidable} that nothing can tell from a torn last record; ` +
+        `${sum.restored} had a whole copy of everything and were restored`,
+    )
+  })
+}

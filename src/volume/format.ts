@@ -2,7 +2,7 @@
 import { randomFillSync } from 'node:crypto'
 import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
-import { PAGE_BYTES } from '../base/units.js'
+import { alignDown, PAGE_BYTES } from '../base/units.js'
 import { Device } from '../device/device.js'
 import { statOf } from '../device/identify.js'
 import { openOrThrow } from '../device/lock.js'
@@ -65,7 +65,9 @@ function formatOpened(device: Device, wanted: ReturnType<typeof parseFormatOptio
   })
   if (!wanted.force) refuseContents(device, deviceBytes)
   if (isFile) device.allocate(sizeBytes)
-  writeVolume(device.media(geometry.sizeBytes), geometry, {
+  const media = device.media(Math.max(geometry.sizeBytes, deviceBytes))
+  forgetEnd(device, media, geometry.sizeBytes)
+  writeVolume(media, geometry, {
     alignBytes: device.alignBytes,
     label: wanted.label,
     uuid: randomFillSync(new Uint8Array(16)),
@@ -87,6 +89,23 @@ function refuseContents(device: Device, deviceBytes: number): void {
       `${device.path} holds ${contents}; the option force overwrites it`,
     )
   }
+}
+
+/**
+ * A larger volume that was here before has its second superblock at the device's end. That is where
+ * a damaged first one has it looked for: it must not be taken for the new volume's.
+ */
+function forgetEnd(device: Device, media: Media, volumeBytes: number): void {
+  const at = alignDown(device.sizeBytes, PAGE_BYTES) - PAGE_BYTES
+  if (at < volumeBytes) return
+  const page = device.read(at, PAGE_BYTES)
+  if (!MAGIC.every((byte, i) => page[i] === byte)) return
+  const start = alignDown(at, device.alignBytes)
+  const mapping = media.map(start, at + PAGE_BYTES - start)
+  media.zero(mapping, at - start, PAGE_BYTES)
+  // A crash here leaves the old volume, with its first superblock.
+  media.fence()
+  media.unmap(mapping)
 }
 
 /** Writes a new volume to media, whatever was there. Durable when it returns. */

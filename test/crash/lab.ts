@@ -15,6 +15,7 @@ import {
   type Verdict,
 } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+import { EMPTY_HEAP, HEAP_NAME } from './heap-operations.js'
 import { compare, EMPTY, type Loose, type Model, OPERATIONS, type Operation } from './world.js'
 
 export interface Age {
@@ -236,6 +237,16 @@ export function makeAges(): Age[] {
       const filler = volume.allocate({ size: volume.stats().largestFreeBytes - 2 * GRANULE })
       return including(model, filler)
     }),
+    aged('heap', (volume) => withHeap(volume, [])),
+    aged('heap-used', (volume) =>
+      withHeap(volume, [
+        'object-publish',
+        'object-allocate',
+        'object-fill',
+        'object-put',
+        'object-publish',
+      ]),
+    ),
     // Not closed: opening it replays, and work goes on from there.
     aged('crashed', two, busy, fresh, false),
     // Few and large granules: what counts is the pattern.
@@ -261,6 +272,13 @@ function fragment(volume: Volume): Model {
   return { ...model, chunks: model.chunks.filter(({ id }) => !gone.has(id)) }
 }
 
+/** A volume with a heap beside its chunks. */
+function withHeap(volume: Volume, names: readonly string[]): Model {
+  const model = runAll(volume, ['allocate', 'tx-write', 'publish'])
+  volume.heap(HEAP_NAME)
+  return runAll(volume, names, { ...model, heap: EMPTY_HEAP })
+}
+
 /** Work that ends where it began, with checkpoints between: what was pending once is pending again. */
 function busy(volume: Volume): void {
   for (const { id, name } of volume.chunks()) {
@@ -275,11 +293,11 @@ function busy(volume: Volume): void {
   }
 }
 
-function runAll(volume: Volume, names: readonly string[]): Model {
+function runAll(volume: Volume, names: readonly string[], from = EMPTY): Model {
   return names.reduce<Model>((model, name) => {
     const operation = OPERATIONS.find((each) => each.name === name)!
     return operation.run(volume, model) ?? model
-  }, EMPTY)
+  }, from)
 }
 
 function including(model: Model, chunk: Chunk): Model {

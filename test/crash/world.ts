@@ -5,6 +5,13 @@
  */
 import assert from 'node:assert/strict'
 import type { Chunk, Volume } from 'plinth'
+import {
+  compareHeap,
+  HEAP_NAME,
+  HEAP_OPERATIONS,
+  type HeapModel,
+  openHeap,
+} from './heap-operations.js'
 
 export const CELL_BYTES = 64
 const CELLS = 8
@@ -23,6 +30,8 @@ export interface ModelChunk {
 export interface Model {
   /** In order of creation. */
   readonly chunks: readonly ModelChunk[]
+  /** The heap of the volume, when it has one. */
+  readonly heap?: HeapModel
   readonly next: number
 }
 
@@ -63,6 +72,7 @@ function chunkOf(volume: Volume, chunk: ModelChunk): Chunk {
 function added(model: Model, chunk: Chunk, name: string, cells: (number | undefined)[]): Model {
   const { id, offset, size } = chunk
   return {
+    ...model,
     chunks: [...model.chunks, { id, offset, size, type: 'lab', name, cells: pad(cells) }],
     next: model.next + 1,
   }
@@ -74,6 +84,7 @@ function pad(cells: (number | undefined)[]): (number | undefined)[] {
 
 function withCell(model: Model, at: number, cell: number, value: number): Model {
   return {
+    ...model,
     chunks: model.chunks.map((chunk, i) =>
       i === at ? { ...chunk, cells: chunk.cells.with(cell, value) } : chunk,
     ),
@@ -91,7 +102,7 @@ function store(chunk: Chunk, cell: number, value: number): void {
 const looseFirst = (model: Model): Loose[] =>
   model.chunks.length === 0 ? [] : [{ id: model.chunks[0]!.id, cell: 0, value: model.next }]
 
-export const OPERATIONS: readonly Operation[] = [
+const CHUNK_OPERATIONS: readonly Operation[] = [
   {
     name: 'allocate',
     run(volume, model) {
@@ -122,7 +133,7 @@ export const OPERATIONS: readonly Operation[] = [
       const [first, ...rest] = model.chunks
       if (first === undefined) return undefined
       volume.free(chunkOf(volume, first))
-      return { chunks: rest, next: model.next + 1 }
+      return { ...model, chunks: rest, next: model.next + 1 }
     },
   },
   {
@@ -132,7 +143,7 @@ export const OPERATIONS: readonly Operation[] = [
       if (first === undefined) return undefined
       const name = `r${model.next}`
       volume.transact((tx) => tx.rename(chunkOf(volume, first), name))
-      return { chunks: [{ ...first, name }, ...rest], next: model.next + 1 }
+      return { ...model, chunks: [{ ...first, name }, ...rest], next: model.next + 1 }
     },
   },
   {
@@ -247,7 +258,7 @@ export const OPERATIONS: readonly Operation[] = [
       volume.publish(chunk)
       return added({ ...model, chunks: rest }, chunk, name, [model.next])
     },
-    middle: (model) => ({ chunks: model.chunks.slice(1), next: model.next }),
+    middle: (model) => ({ ...model, chunks: model.chunks.slice(1) }),
   },
   {
     name: 'raw-persist',
@@ -336,13 +347,29 @@ export const OPERATIONS: readonly Operation[] = [
   },
 ]
 
+/** Operations on objects, where the volume has a heap. */
+const OBJECT_OPERATIONS = HEAP_OPERATIONS.filter(({ name }) => name.startsWith('object-')).map(
+  ({ name, run }): Operation => ({
+    name,
+    run(volume, model) {
+      if (model.heap === undefined) return undefined
+      openHeap(volume)
+      const heap = run(volume, model.heap)
+      return heap && { ...model, heap, next: model.next + 1 }
+    },
+  }),
+)
+
+export const OPERATIONS: readonly Operation[] = [...CHUNK_OPERATIONS, ...OBJECT_OPERATIONS]
+
 /** Whether the volume is in the state of the model. Returns what is different, undefined for nothing. */
 export function compare(
   volume: Volume,
   model: Model,
   loose: readonly Loose[] = [],
 ): string | undefined {
-  const found = volume.chunks()
+  // A heap's own chunks are its own affair: they count by their bytes.
+  const found = volume.chunks().filter(({ type }) => !type?.startsWith('plinth.'))
   const wanted = [...model.chunks].sort((a, b) => a.offset - b.offset)
   const list = (chunks: readonly { id: number; name?: string | undefined; offset: number }[]) =>
     chunks.map(({ id, name, offset }) => `${name}#${id}@${offset}`).join(' ')
@@ -364,11 +391,17 @@ export function compare(
       }
     }
   }
+  if (model.heap !== undefined) {
+    const different = compareHeap(volume, model.heap)
+    if (different !== undefined) return different
+    used += volume.heap(HEAP_NAME).stats().deviceBytes
+  }
   const { usedBytes, freeBytes, dataBytes, largestFreeBytes } = volume.stats()
   if (usedBytes !== used || usedBytes + freeBytes !== dataBytes || largestFreeBytes > freeBytes) {
     return `${usedBytes} bytes used and ${freeBytes} free of ${dataBytes}, chunks have ${used}`
   }
-  return undefined
+  const [finding] = volume.check()
+  return finding && JSON.stringify(finding)
 }
 
 /** Each 8-byte word of one or of the other. */

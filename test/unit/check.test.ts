@@ -101,7 +101,7 @@ const record =
     view.setUint32(4, bytes, true)
     view.setUint32(8, head, true)
     view.setUint32(16, head, true)
-    words.forEach((word, i) => view.setUint32(24 + 4 * i, word, true))
+    for (const [i, word] of words.entries()) view.setUint32(24 + 4 * i, word, true)
     view.setUint32(0, crc32c(recordSeed(seed, epoch), image, at + 4, at + bytes), true)
   }
 
@@ -360,6 +360,10 @@ describe('repair', () => {
     }
   })
 
+  /**
+   * Format left the end of a larger volume that was there before. With the first superblock of the
+   * new one damaged, opening found the second of the old one, and brought the old volume back.
+   */
   test('takes no volume for another that was there before', () => {
     inMemory((folder) => {
       const path = join(folder, 'device')
@@ -392,10 +396,6 @@ describe('repair', () => {
   })
 })
 
-/**
- * A slot is not given out again when its generations are used up. That was remembered in memory
- * alone: after opening, the slot was given out with a generation that no reader accepts.
- */
 test('a slot whose generations are used up stays free after opening', () => {
   damaged(slot(0, { state: CHUNK_STATE.FREE, generation: GENERATION_MAX }), (path) => {
     const volume = Volume.open(path)

@@ -26,8 +26,6 @@ import { PlinthError } from '../base/errors.js'
 import { KIB, MIB } from '../base/units.js'
 import {
   CHUNK_UNITS_MAX,
-  decodeSlabEntry,
-  decodeSlabHeader,
   encodeSlabEntry,
   encodeSlabHeader,
   HEAP_TYPE,
@@ -45,6 +43,7 @@ import type { Heaps } from './heaps.js'
 import { OP } from './journal.js'
 import { NONE, NumberSet } from './number-set.js'
 import type { SizeClasses } from './size-classes.js'
+import { readSlabs } from './slab-reader.js'
 
 /** Large objects are in chunks whose only unit has this size: offsets within reach 2^32. */
 const LARGE_UNIT_BYTES = 2 ** 31
@@ -112,8 +111,10 @@ export class HeapSpace {
 
   /** The kind of an object; undefined for one so large that it is a chunk. */
   kindFor(size: number, type: number): Kind | undefined {
-    if (size >>> 0 !== size || size === 0) checkInteger(size, 'size', 1)
-    if (type >>> 0 !== type || type >= TYPE_MAX) checkInteger(type, 'type', 0, TYPE_MAX - 1)
+    if (typeof size !== 'number' || size >>> 0 !== size || size === 0) checkInteger(size, 'size', 1)
+    if (typeof type !== 'number' || type >>> 0 !== type || type >= TYPE_MAX) {
+      checkInteger(type, 'type', 0, TYPE_MAX - 1)
+    }
     if (size > this.classes.largest) return undefined
     return this.#kind(this.classes.of(size), type)
   }
@@ -298,57 +299,13 @@ export class HeapSpace {
       chunk.attach(mapping)
       return
     }
-    const { bytes } = mapping
-    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
-    const { seed } = this.heaps
-    const { id } = chunk.chunk
-    const header = decodeSlabHeader(bytes, chunk.layout.headerAt, seed)
-    if (
-      header === undefined ||
-      header.heap !== this.id ||
-      header.chunk !== id ||
-      header.firstUnit !== chunk.firstUnit ||
-      header.units !== chunk.units ||
-      header.unitBytes !== this.unitBytes
-    ) {
-      throw this.#corrupt(chunk, 'its header is damaged or is not that of this chunk')
-    }
-    // All of it is checked before any of it counts.
-    const found: { unit: number; index: number; type: number }[] = []
-    let next = 0
-    for (let unit = 0; unit < chunk.units; unit++) {
-      const at = chunk.layout.entriesAt + unit * SLAB_ENTRY.bytes
-      const entry = decodeSlabEntry(bytes, words, at, slabEntrySeed(seed, id, unit))
-      if (entry === 'none') continue
-      const index = entry === undefined ? -1 : this.classes.indexOf(entry.blockBytes)
-      if (entry === undefined || index === -1 || entry.type >= TYPE_MAX) {
-        throw this.#corrupt(chunk, `the entry of unit ${unit} is damaged`)
-      }
-      const place = placeOf(chunk, unit, entry.blockBytes)
-      if (
-        place === undefined ||
-        unit < next ||
-        place.units !== entry.units ||
-        place.blocks !== entry.blocks
-      ) {
-        throw this.#corrupt(chunk, `the slab at unit ${unit} cannot be there`)
-      }
-      next = unit + place.units
-      found.push({ unit, index, type: entry.type })
-    }
+    const found = readSlabs(chunk, mapping.bytes)
     chunk.attach(mapping)
     for (const { unit, index, type } of found) {
       const kind = this.#kind(index, type)
       chunk.openSlab(unit, kind.index, kind.blockBytes, false)
       kind.slabs.add(chunk.firstUnit + unit)
     }
-  }
-
-  #corrupt(chunk: HeapChunk, what: string): PlinthError {
-    return new PlinthError(
-      'ERR_VOLUME_CORRUPT',
-      `chunk ${chunk.chunk.id} of heap '${this.name}': ${what}`,
-    )
   }
 
   /** Reserves a block, or a chunk for a large object. Returns the chunk; `heaps.unit` and `heaps.block` say where. */
@@ -574,21 +531,6 @@ export class HeapSpace {
 
 /** What a release and what follows from it take in a record, at most. */
 const RELEASE_BYTES = 256
-
-/** Where the blocks of a slab would be; undefined where none can begin. */
-function placeOf(
-  chunk: HeapChunk,
-  unit: number,
-  blockBytes: number,
-): { units: number; blocks: number } | undefined {
-  const { unitBytes } = chunk
-  const { headBytes } = chunk.layout
-  if (unit < Math.floor(headBytes / unitBytes)) return undefined
-  const base = slabBase(unit, unitBytes, headBytes, blockBytes)
-  const units = slabUnits(blockBytes, unitBytes)
-  if (base === undefined || unit + units > chunk.units) return undefined
-  return { units, blocks: Math.floor((units * unitBytes - base) / blockBytes) }
-}
 
 /** Whether an empty chunk of so many units has room for a slab of such blocks. */
 function fitsChunk(units: number, unitBytes: number, blockBytes: number): boolean {

@@ -121,6 +121,7 @@ export class Heaps {
    * @throws PlinthError ERR_BAD_POINTER
    */
   locate(space: HeapSpace, pointer: number): HeapChunk {
+    if (typeof pointer !== 'number') throw this.badPointer(space, pointer)
     const granule = (pointer - this.geometry.dataAt) * this.#granuleShare
     const chunk = this.#chunks[this.#chunkAt[granule >>> 0]!]
     if (chunk !== undefined && chunk.owner === space) {
@@ -152,6 +153,7 @@ export class Heaps {
    * @throws PlinthError ERR_BAD_POINTER
    */
   reach(space: HeapSpace, address: number, length: number): HeapChunk {
+    if (typeof address !== 'number') throw this.badPointer(space, address)
     const granule = (address - this.geometry.dataAt) * this.#granuleShare
     const chunk = this.#chunks[this.#chunkAt[granule >>> 0]!]
     if (chunk !== undefined && chunk.owner === space) {

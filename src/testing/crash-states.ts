@@ -4,8 +4,8 @@
  * wrong in practice: nothing, everything, each unit alone, each missing alone, each prefix in order
  * of storing, pairs, torn units, and seeded mixtures.
  */
-import { crc32c } from '../base/checksum.js'
 import { LINE_BYTES } from '../base/units.js'
+import { mixLines } from './fingerprint.js'
 import { giveBack, takeCopy } from './images.js'
 import type { Random } from './random.js'
 import type { SimulatedMedia, Unsettled } from './simulated-media.js'
@@ -32,14 +32,14 @@ export function forEachCrashState(
   visit: (image: Uint8Array, fingerprint: number) => void,
 ): void {
   const units = media.unsettled()
-  const durable = fingerprint(media.durable)
+  const durable = media.fingerprint
   let image: Uint8Array | undefined
   for (const choice of choices(units, random, limits, media.unitBytes === LINE_BYTES)) {
     const written = contentsOf(media, units, choice, random)
     let key = durable
     for (const { at, bytes } of written) {
-      key = mix(key, at, media.durable.subarray(at, at + bytes.length))
-      key = mix(key, at, bytes)
+      key = mixLines(key, at, media.durable.subarray(at, at + bytes.length))
+      key = mixLines(key, at, bytes)
     }
     if (known.has(key)) continue
     known.add(key)
@@ -131,35 +131,4 @@ function* choices(
     }
     yield choice
   }
-}
-
-const STRIDE = 2 ** 21
-const ZEROS = new Uint8Array(4096)
-
-/** A number for an image, the same however the image came to be. 53 bits. */
-function fingerprint(image: Uint8Array): number {
-  let key = 0
-  for (let at = 0; at < image.length; at += ZEROS.length) {
-    const stretch = image.subarray(at, at + ZEROS.length)
-    if (Buffer.compare(stretch, ZEROS) !== 0) key = mix(key, at, stretch)
-  }
-  return key
-}
-
-/** Puts lines into a fingerprint, or takes them out again: each counts for itself, zero lines do not. */
-function mix(key: number, at: number, bytes: Uint8Array): number {
-  let low = key % STRIDE
-  let high = Math.floor(key / STRIDE)
-  for (let line = 0; line < bytes.length; line += LINE_BYTES) {
-    const end = line + LINE_BYTES
-    if (isZero(bytes, line, end)) continue
-    high = (high ^ crc32c(at + line, bytes, line, end)) >>> 0
-    low ^= crc32c(~(at + line), bytes, line, end) & (STRIDE - 1)
-  }
-  return high * STRIDE + low
-}
-
-function isZero(bytes: Uint8Array, from: number, to: number): boolean {
-  for (let i = from; i < to; i++) if (bytes[i] !== 0) return false
-  return true
 }

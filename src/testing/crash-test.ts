@@ -152,7 +152,7 @@ class Run<A> {
       this.#points++
       forEachCrashState(media, random, this.#settings, known, (image, fingerprint) => {
         this.#count(fingerprint)
-        this.#tryState(name, image, model, random, acknowledged)
+        this.#tryState(name, image, fingerprint, model, random, acknowledged)
       })
     }
     media.onPoint = explore
@@ -178,18 +178,19 @@ class Run<A> {
   #tryState(
     name: string,
     image: Uint8Array,
+    fingerprint: number,
     model: Model,
     random: Random,
     acknowledged: readonly A[],
   ): void {
     try {
-      recoverState(image, {
+      recoverState(image, fingerprint, {
         model,
         random,
         nestOneIn: NEST_ONE_IN,
-        onNested: (fingerprint) => {
+        onNested: (nested) => {
           this.#nested++
-          this.#count(fingerprint)
+          this.#count(nested)
         },
         verify: (volume) => this.#test.check(volume, acknowledged),
       })

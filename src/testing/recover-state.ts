@@ -21,19 +21,24 @@ const NESTED_LIMITS = { exhaustive: 4, samples: 1 }
 /** Cuts of one recovery that are followed. */
 const STOPS_MAX = 3
 
-export function recoverState(image: Uint8Array, options: RecoverOptions, depth = 2): void {
+export function recoverState(
+  image: Uint8Array,
+  fingerprint: number,
+  options: RecoverOptions,
+  depth = 2,
+): void {
   const { model, random } = options
   const nests = depth > 0 && random.below(options.nestOneIn) === 0
-  const media = new SimulatedMedia(model, image, nests)
+  const media = new SimulatedMedia(model, image, nests, fingerprint)
   media.judge = options.judge
   if (nests) {
     let stops = 1 + random.below(STOPS_MAX)
     const known = new Set<number>()
     media.onPoint = () => {
       if (random.below(4) !== 0 || stops-- <= 0) return
-      forEachCrashState(media, random, NESTED_LIMITS, known, (again, fingerprint) => {
-        options.onNested(fingerprint)
-        recoverState(again, options, depth - 1)
+      forEachCrashState(media, random, NESTED_LIMITS, known, (again, itsFingerprint) => {
+        options.onNested(itsFingerprint)
+        recoverState(again, itsFingerprint, options, depth - 1)
       })
     }
   }

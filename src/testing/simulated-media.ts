@@ -15,6 +15,7 @@
  */
 import { LINE_BYTES, PAGE_BYTES } from '../base/units.js'
 import { COUNTER, type Granularity, linesOf, type Mapping, Media } from '../media/media.js'
+import { fingerprintOf, mixLines } from './fingerprint.js'
 import { giveBack, takeCopy } from './images.js'
 
 export type Model = Granularity
@@ -66,6 +67,7 @@ export class SimulatedMedia extends Media {
   onPoint: ((kind: PointKind) => void) | undefined
   /** Decides about each flush, fence and append, told by its kind; for mutations and faults. */
   judge: ((kind: PointKind) => Verdict) | undefined = undefined
+  #fingerprint: number | undefined
   /** Changes whenever a crash may leave something else than before. */
   edition = 0
   /** Called for each flush that finds nothing to write back. */
@@ -74,9 +76,10 @@ export class SimulatedMedia extends Media {
   /** Whether versions are kept. Without, it is memory that behaves as the device would, and quick. */
   readonly #tracks: boolean
 
-  /** Media on a copy of `image`. */
-  constructor(model: Model, image: Uint8Array, tracks = true) {
+  /** Media on a copy of `image`; its fingerprint may be given when it is known. */
+  constructor(model: Model, image: Uint8Array, tracks = true, fingerprint?: number) {
     super()
+    this.#fingerprint = fingerprint
     this.#tracks = tracks
     this.granularity = model
     this.#paged = model === 'page'
@@ -87,6 +90,22 @@ export class SimulatedMedia extends Media {
     this.visible = takeCopy(image)
     this.durable = tracks ? takeCopy(image) : NO_BYTES
     this.#seen = this.#paged || !tracks ? NO_BYTES : takeCopy(image)
+  }
+
+  /** The number of the durable image. Worked out once, then kept up with each change. */
+  get fingerprint(): number {
+    this.#fingerprint ??= fingerprintOf(this.durable)
+    return this.#fingerprint
+  }
+
+  /** Bytes that nothing can take back. */
+  #makeDurable(at: number, bytes: Uint8Array): void {
+    if (this.#fingerprint !== undefined) {
+      const without = mixLines(this.#fingerprint, at, this.durable.subarray(at, at + bytes.length))
+      this.#fingerprint = mixLines(without, at, bytes)
+    }
+    this.edition++
+    this.durable.set(bytes, at)
   }
 
   /** Gives the memory back. Nothing of these media may be used any more. */
@@ -318,8 +337,7 @@ export class SimulatedMedia extends Media {
         if (isSame(visible, seen, at, LINE_BYTES)) continue
         seen.set(visible.subarray(at, at + LINE_BYTES), at)
         if (this.granularity === 'byte') {
-          this.edition++
-          this.durable.set(visible.subarray(at, at + LINE_BYTES), at)
+          this.#makeDurable(at, visible.subarray(at, at + LINE_BYTES))
         } else this.#version(at / LINE_BYTES)
       }
     }
@@ -364,8 +382,7 @@ export class SimulatedMedia extends Media {
     const held = this.#units.get(unit)!
     const upTo = this.#paged ? held.versions.length - 1 : held.flushed
     if (upTo < 0) return
-    this.edition++
-    this.durable.set(held.versions[upTo]!, unit * this.unitBytes)
+    this.#makeDurable(unit * this.unitBytes, held.versions[upTo]!)
     held.versions.splice(0, upTo + 1)
     held.flushed = -1
     if (held.versions.length === 0) this.#units.delete(unit)

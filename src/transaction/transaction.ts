@@ -15,9 +15,10 @@ import type { AllocateOptions, ChunkStore } from '../allocator/chunk-store.js'
 import type { Text } from '../allocator/chunk-table.js'
 import { checkBytes, checkInteger } from '../base/arguments.js'
 import { argumentValueError, PlinthError } from '../base/errors.js'
-import { type Heap, stageAllocate, stageFree, stagePublish, stageRoot } from '../heap/heap.js'
+import type { Heap } from '../heap/heap.js'
 import type { HeapSpace } from '../heap/heap-space.js'
 import type { Heaps } from '../heap/heaps.js'
+import { stageAllocate, stageFree, stagePublish, stageRoot } from '../heap/staging.js'
 import { CHUNK_STATE } from '../layout/chunk-slot.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import { joinWords } from '../layout/struct.js'
@@ -34,6 +35,8 @@ export class Transaction {
   readonly #store: ChunkStore
   readonly #batch: Batch
   readonly #heaps: Heaps
+  /** Whether more than bytes of chunks has changed: else there is nothing to settle or turn back. */
+  #structural = false
   /** Made by this transaction: dropped when it is rolled back. */
   readonly #allocated: Chunk[] = []
   readonly #published: Chunk[] = []
@@ -55,6 +58,7 @@ export class Transaction {
     this.#check()
     refuseOwnType(options)
     const chunk = this.#store.reserve(options)
+    this.#structural = true
     this.#allocated.push(chunk)
     this.#stagePublish(chunk)
     return chunk
@@ -70,6 +74,7 @@ export class Transaction {
   }
 
   #stagePublish(chunk: Chunk): void {
+    this.#structural = true
     this.#published.push(chunk)
     this.#store.stagePublish(chunk, this.#batch)
   }
@@ -81,6 +86,7 @@ export class Transaction {
   free(chunk: Chunk): void {
     this.#checkChunk(chunk)
     this.#checkPublished(chunk)
+    this.#structural = true
     const inside = insideOf(chunk)
     this.#store.stageFree(chunk, this.#batch)
     const before = this.#store.table.nameOf(inside.slot)
@@ -101,6 +107,7 @@ export class Transaction {
   }
 
   #rename(slot: number, name: Text | undefined): void {
+    this.#structural = true
     const { table } = this.#store
     this.#renamed.push({ slot, before: table.nameOf(slot) })
     table.rename(slot, name)
@@ -121,7 +128,8 @@ export class Transaction {
   setUint32(chunk: Chunk, offset: number, value: number): void {
     const mapping = this.#mapping(chunk)
     checkRange(chunk, offset, 4)
-    if (typeof value !== 'number' || value >>> 0 !== value) checkInteger(value, 'value', 0, 0xffffffff)
+    if (typeof value !== 'number' || value >>> 0 !== value)
+      checkInteger(value, 'value', 0, 0xffffffff)
     this.#batch.setUint32(mapping, offset, value)
   }
 
@@ -190,7 +198,8 @@ export class Transaction {
   /** Writes a 32-bit word of an object. */
   setObjectUint32(heap: Heap, address: number, value: number): void {
     const space = this.#space(heap)
-    if (typeof value !== 'number' || value >>> 0 !== value) checkInteger(value, 'value', 0, 0xffffffff)
+    if (typeof value !== 'number' || value >>> 0 !== value)
+      checkInteger(value, 'value', 0, 0xffffffff)
     const chunk = this.#heaps.reach(space, address, 4)
     this.#batch.setUint32(chunk.mapping, this.#heaps.offset, value)
   }
@@ -223,6 +232,7 @@ export class Transaction {
 
   #space(heap: Heap): HeapSpace {
     this.#check()
+    this.#structural = true
     return this.#heaps.check(heap)
   }
 
@@ -241,7 +251,7 @@ export class Transaction {
   commit(): void {
     const { log } = this.#store
     if (this.#batch.refused !== undefined) throw this.#batch.refused
-    this.#heaps.journal.prepare()
+    if (this.#structural) this.#heaps.journal.prepare()
     if (!this.#batch.isEmpty) log.commit()
     // What it has read may be under way: it returns nothing that a crash could take back.
     else log.settle()
@@ -252,15 +262,20 @@ export class Transaction {
   commitAsync(): Promise<void> {
     const { log } = this.#store
     if (this.#batch.refused !== undefined) throw this.#batch.refused
-    this.#heaps.journal.prepare()
+    if (this.#structural) this.#heaps.journal.prepare()
     const durable = this.#batch.isEmpty ? log.settleAsync() : log.commitAsync()
     this.#finish()
     return durable
   }
 
-  /** Lists are emptied by pop: setting their length to 0 frees their memory, and costs 100 ns. */
   #finish(): void {
     this.#store.inTransaction = false
+    if (this.#structural) this.#settle()
+  }
+
+  /** Lists are emptied by pop: setting their length to 0 frees their memory, and costs 100 ns. */
+  #settle(): void {
+    this.#structural = false
     this.#heaps.journal.settle()
     for (let chunk = this.#published.pop(); chunk !== undefined; chunk = this.#published.pop()) {
       const inside = insideOf(chunk)
@@ -276,6 +291,7 @@ export class Transaction {
   /** @internal Memory becomes as it was at `begin`. */
   rollback(): void {
     this.#store.inTransaction = false
+    this.#structural = false
     this.#batch.begin()
     this.#heaps.journal.rollback()
     const { table } = this.#store

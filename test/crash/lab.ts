@@ -6,6 +6,7 @@
  */
 import type { Chunk, Volume } from 'plinth'
 import { forEachCrashState, type Limits } from '../../src/testing/crash-states.js'
+import { fingerprintOf } from '../../src/testing/fingerprint.js'
 import { Random } from '../../src/testing/random.js'
 import { recoverState } from '../../src/testing/recover-state.js'
 import {
@@ -57,6 +58,7 @@ export class Lab {
   readonly counts: Counts = { workloads: 0, points: 0, states: 0, nested: 0, distinct: 0 }
   readonly #options: LabOptions
   readonly #known = new Set<number>()
+  readonly #fingerprints = new WeakMap<Uint8Array, number>()
   readonly #probes = new WeakMap<Model, Model>()
 
   constructor(options: LabOptions) {
@@ -74,7 +76,7 @@ export class Lab {
     const after = models.at(-1)!
     const last = operations.at(-1)!
     const loose = last.loose?.(before) ?? []
-    const media = new SimulatedMedia(crashModel, age.image)
+    const media = new SimulatedMedia(crashModel, age.image, true, this.#fingerprintOf(age.image))
     media.judge = this.#options.judge
     let volume = openSimulated(media)
     age.warmUp(volume)
@@ -94,7 +96,7 @@ export class Lab {
       if (settled) known.clear()
       forEachCrashState(media, random, this.#options.limits, known, (image, fingerprint) => {
         this.#count(fingerprint)
-        this.#verify(`${what} point ${point}`, image, crashModel, states, random)
+        this.#verify(`${what} point ${point}`, image, fingerprint, crashModel, states, random)
       })
       point++
     }
@@ -110,6 +112,12 @@ export class Lab {
     explore([[after, []]])
     media.release()
     return true
+  }
+
+  #fingerprintOf(image: Uint8Array): number {
+    const known = this.#fingerprints.get(image) ?? fingerprintOf(image)
+    this.#fingerprints.set(image, known)
+    return known
   }
 
   #count(fingerprint: number): void {
@@ -144,19 +152,20 @@ export class Lab {
   #verify(
     what: string,
     image: Uint8Array,
+    fingerprint: number,
     crashModel: CrashModel,
     states: readonly (readonly [Model, readonly Loose[]])[],
     random: Random,
   ): void {
     const { nestOneIn, judge } = this.#options
     try {
-      recoverState(image, {
+      recoverState(image, fingerprint, {
         model: crashModel,
         random,
         nestOneIn,
         judge,
-        onNested: (fingerprint) => {
-          this.#count(fingerprint)
+        onNested: (nested) => {
+          this.#count(nested)
           this.counts.nested++
         },
         verify: (volume) => this.#compare(volume, states, random),

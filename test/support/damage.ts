@@ -308,22 +308,23 @@ export function isRestorable(aged: Aged, damaged: Uint8Array): boolean {
 }
 
 /**
- * Whether the damage is what nothing on the device can tell from a power cut or an earlier state: the
- * last group of records of the log is not whole, or both copies of a slot are as if never used.
+ * Why nothing on the device can tell the damage from something that is allowed: the log's last group
+ * of records is not whole, as a power cut leaves it, or both copies of a slot are as if never used.
  */
-export function isUndecidable(aged: Aged, damaged: Uint8Array): boolean {
+export function whyUndecidable(aged: Aged, damaged: Uint8Array): 'tail' | 'zeroed' | undefined {
   const { image, slotsUsed } = aged
-  for (let slot = 0; slot < slotsUsed; slot++) {
-    const from = slot * CHUNK_SLOT.bytes
-    const isGone = [TABLE_AT + from, geometry.tableCopyAt + from].every((at) =>
-      damaged.subarray(at, at + CHUNK_SLOT.bytes).every((byte) => byte === 0),
-    )
-    if (isGone) return true
-  }
   const records = stretchesOf(aged).filter(({ name }) => name === 'log')
-  return records
+  const isTorn = records
     .slice(aged.crashModel === 'page' ? -2 : -1)
     .some(
       ({ from, to }) => Buffer.compare(image.subarray(from, to), damaged.subarray(from, to)) !== 0,
     )
+  if (isTorn) return 'tail'
+  const isZero = (bytes: Uint8Array, at: number) =>
+    bytes.subarray(at, at + CHUNK_SLOT.bytes).every((byte) => byte === 0)
+  for (let slot = 0; slot < slotsUsed; slot++) {
+    const places = [TABLE_AT, geometry.tableCopyAt].map((at) => at + slot * CHUNK_SLOT.bytes)
+    if (places.every((at) => isZero(damaged, at) && !isZero(image, at))) return 'zeroed'
+  }
+  return undefined
 }

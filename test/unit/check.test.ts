@@ -207,6 +207,22 @@ describe('check', () => {
     })
   }
 
+  test('a slot that is newer than the log knows', () => {
+    const newer = (image: Uint8Array): undefined => {
+      const at = TABLE_AT + CHUNK_SLOT.bytes
+      const { buffer } = image.slice(at, at + CHUNK_SLOT.bytes)
+      record([at, (4 << 21) | (16 << 25), ...new Uint32Array(buffer)])(image)
+      slot(1, { version: 7 })(image)
+    }
+    damaged(newer, (path) => {
+      const [finding, ...rest] = Volume.check(path)
+      assert.deepEqual(rest, [])
+      assert.equal(finding?.code, 'log-damaged')
+      assert.equal(finding?.place.area, 'chunk-table')
+      assert.equal(finding?.fixable, false)
+    })
+  })
+
   test('every code is seen here or in the tests of damage', () => {
     const elsewhere = ['log-damaged', 'log-bit-flip', 'memory-differs', 'space-miscounted']
     const seen = new Set([...cases.flatMap(([, , codes]) => codes), ...elsewhere])

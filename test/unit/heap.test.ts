@@ -205,7 +205,17 @@ describe('a heap', () => {
         assert.throws(() => heap.setRoot(pointer || 1), badPointer, `${pointer}`)
         assert.throws(() => volume.transact((tx) => tx.freeObject(heap, pointer)), badPointer)
       }
-      assert.throws(() => heap.free('x' as never), TypeError)
+      for (const wrong of ['x', 5n, {}, undefined, Symbol('s')] as never[]) {
+        for (const use of [
+          () => heap.free(wrong),
+          () => heap.bytes(wrong),
+          () => heap.setUint32(object, wrong),
+          () => heap.reserve(wrong),
+          () => heap.allocate(8, wrong ?? 'x'),
+        ]) {
+          assert.throws(use, { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' })
+        }
+      }
       assert.throws(() => heap.getUint32(object + 61), badPointer)
       assert.throws(() => heap.copyIn(object, new Uint8Array(65)), badPointer)
       assert.throws(() => heap.getUint32(large + heap.size(large)), badPointer)

@@ -14,7 +14,7 @@
 #define POOL_BYTES ((size_t)1 << 30)
 #define SLOTS 1024
 #define LIVE 100000
-#define BURST 20000
+#define BURST 60000
 #define AREA_BYTES (1 << 20)
 
 typedef struct {

@@ -1,0 +1,337 @@
+/**
+ * Parsers on bytes of any kind: random, and valid ones changed. Each gives a value, undefined or a
+ * PlinthError, in bounded time.
+ */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { PlinthError } from 'plinth'
+import { ChunkTable } from '../../src/allocator/chunk-table.js'
+import { crc32c } from '../../src/base/checksum.js'
+import { checkDevice } from '../../src/check/check.js'
+import { identifyContents, SIGNATURE_BYTES } from '../../src/device/signature.js'
+import { ANCHOR, decodeAnchor, encodeAnchor } from '../../src/layout/anchor.js'
+import {
+  CHUNK_SLOT,
+  CHUNK_STATE,
+  chunkSlotSeed,
+  decodeChunkSlot,
+  encodeChunkSlot,
+} from '../../src/layout/chunk-slot.js'
+import { TABLE_AT } from '../../src/layout/geometry.js'
+import {
+  decodeSuperblock,
+  encodeSuperblock,
+  MAGIC,
+  SUPERBLOCK,
+} from '../../src/layout/superblock.js'
+import { Revocations, walkLog } from '../../src/log/replay.js'
+import { SimulatedMedia } from '../../src/testing/simulated-media.js'
+import { findSuperblock } from '../../src/volume/load.js'
+import { evaluate, geometry, makeAged, readableOf } from '../support/damage.js'
+import { seeded, seedOfRun } from '../support/random.js'
+
+const LONG = process.env.PLINTH_LONG === '1'
+const SEED = 12345
+/** No parser of these sizes takes so long, however slow the machine. */
+const SLOW_MS = 2000
+
+/** Runs a property with the seed of this run. */
+function demand(property: fc.IProperty<[Uint8Array]>, runs: number): void {
+  fc.assert(property, { seed: seedOfRun, numRuns: LONG ? runs * 20 : runs })
+}
+
+/** Nothing but a PlinthError, and in time. */
+function parse<T>(body: () => T): T | undefined {
+  const started = performance.now()
+  try {
+    return body()
+  } catch (error) {
+    if (!(error instanceof PlinthError)) throw error
+    assert.match(error.code, /^ERR_/)
+    return undefined
+  } finally {
+    const took = performance.now() - started
+    assert.ok(took < SLOW_MS, `took ${took} ms`)
+  }
+}
+
+/** Random bytes, or valid ones with some changed; `seal` may make the checksum right again. */
+function bytesLike(
+  valid: Uint8Array,
+  seal?: (bytes: Uint8Array) => void,
+): fc.Arbitrary<Uint8Array> {
+  const size = valid.length
+  const changed = fc
+    .tuple(
+      fc.array(fc.tuple(fc.nat(size - 1), fc.integer({ min: 0, max: 255 })), { maxLength: 8 }),
+      fc.boolean(),
+    )
+    .map(([changes, sealed]) => {
+      const bytes = valid.slice()
+      for (const [at, byte] of changes) bytes[at] = byte
+      if (sealed) seal?.(bytes)
+      return bytes
+    })
+  return fc.oneof(fc.uint8Array({ minLength: size, maxLength: size }), {
+    arbitrary: changed,
+    weight: 4,
+  })
+}
+
+const word = (bytes: Uint8Array, at: number, value: number) =>
+  new DataView(bytes.buffer, bytes.byteOffset).setUint32(at, value, true)
+
+const superblock = encodeSuperblock({
+  version: 1,
+  compatible: 0,
+  readOnlyCompatible: 0,
+  incompatible: 0,
+  copy: 0,
+  uuid: new Uint8Array(16).fill(7),
+  sizeBytes: geometry.sizeBytes,
+  granuleBytes: geometry.granuleBytes,
+  logBytes: geometry.logBytes,
+  created: 1,
+  label: new Uint8Array(64),
+})
+const sealSuperblock = (page: Uint8Array) => {
+  word(page, 8, 0)
+  word(page, 8, crc32c(0, page))
+}
+
+test('decodeSuperblock', () => {
+  demand(
+    fc.property(bytesLike(superblock, sealSuperblock), (page) => {
+      const found = parse(() => decodeSuperblock(page))
+      if (typeof found === 'string') return
+      assert.ok(found !== undefined)
+      assert.equal(found.checksum, SUPERBLOCK.read(page).checksum)
+    }),
+    1500,
+  )
+})
+
+test('findSuperblock and check, on devices of any size', () => {
+  demand(
+    fc.property(bytesLike(superblock, sealSuperblock), (page) => {
+      for (const sizeBytes of [0, 100, 4096, 5000, geometry.sizeBytes]) {
+        const image = new Uint8Array(sizeBytes)
+        image.set(page.subarray(0, Math.min(sizeBytes, 4096)))
+        if (sizeBytes > 8192) image.set(page, sizeBytes - 4096)
+        const device = readableOf(image)
+        const found = parse(() => findSuperblock(device, 'device', false))
+        if (found !== undefined) assert.ok(found.geometry.sizeBytes <= sizeBytes)
+        const { findings } = parse(() => checkDevice(device))!
+        assert.ok(found !== undefined || findings.some(({ severity }) => severity === 'error'))
+      }
+    }),
+    60,
+  )
+})
+
+test('decodeAnchor', () => {
+  const valid = encodeAnchor({ sequence: 5, epoch: 3, state: 1, head: 4096, slotsUsed: 2 }, SEED)
+  const seal = (line: Uint8Array) => word(line, 0, crc32c(SEED, line, 4, ANCHOR.bytes))
+  demand(
+    fc.property(bytesLike(valid, seal), (line) => {
+      const anchor = parse(() => decodeAnchor(line, SEED))
+      if (anchor === undefined) return
+      assert.ok(Number.isSafeInteger(anchor.sequence) && Number.isSafeInteger(anchor.head))
+      assert.ok(anchor.state === 1 || anchor.state === 2)
+    }),
+    4000,
+  )
+})
+
+function validSlot(index: number, start: number, granules: number, name: string): Uint8Array {
+  const bytes = new Uint8Array(CHUNK_SLOT.bytes)
+  const text = Buffer.from(name)
+  const padded = new Uint8Array(64)
+  padded.set(text)
+  encodeChunkSlot(
+    {
+      version: 3,
+      generation: 2,
+      state: CHUNK_STATE.CHUNK,
+      nameBytes: text.length,
+      start,
+      granules,
+      typeBytes: 0,
+      type: new Uint8Array(16),
+      name: padded,
+    },
+    chunkSlotSeed(SEED, index),
+    bytes,
+  )
+  return bytes
+}
+
+const sealSlot = (index: number, bytes: Uint8Array, at = 0) =>
+  word(bytes, at, crc32c(chunkSlotSeed(SEED, index), bytes, at + 4, at + CHUNK_SLOT.bytes))
+
+test('decodeChunkSlot', () => {
+  demand(
+    fc.property(
+      bytesLike(validSlot(0, 1, 2, 'name'), (bytes) => sealSlot(0, bytes)),
+      (bytes) => {
+        const slot = parse(() => decodeChunkSlot(bytes, 0, chunkSlotSeed(SEED, 0)))
+        if (slot === undefined || slot === 'unused') return
+        assert.ok(slot.nameBytes <= 64 && slot.typeBytes <= 16)
+        assert.ok(slot.state === CHUNK_STATE.FREE || slot.granules > 0)
+      },
+    ),
+    4000,
+  )
+})
+
+test('ChunkTable.load', () => {
+  const SLOTS = 6
+  const valid = Buffer.concat(
+    Array.from({ length: SLOTS }, (_, i) => validSlot(i, 3 * i, 2, `name-${i}`)),
+  )
+  const seal = (bytes: Uint8Array) => {
+    for (let slot = 0; slot < SLOTS; slot++) sealSlot(slot, bytes, slot * CHUNK_SLOT.bytes)
+  }
+  const media = new SimulatedMedia('cache-line', new Uint8Array(geometry.sizeBytes), false)
+  const head = media.map(0, geometry.logAt)
+  const tail = media.map(geometry.tableCopyAt, geometry.sizeBytes - geometry.tableCopyAt)
+  demand(
+    fc.property(bytesLike(valid, seal), (bytes) => {
+      head.bytes.set(bytes, TABLE_AT)
+      tail.bytes.set(bytes.length % 2 === 0 ? bytes : valid, 0)
+      const table = new ChunkTable({ geometry, seed: SEED, head, tail })
+      const loaded = parse(() => {
+        table.load(SLOTS, () => {})
+        return true
+      })
+      if (loaded === undefined) return
+      // What loads makes sense: chunks within bounds, apart, and the rest is free.
+      let end = 0
+      let used = 0
+      for (const slot of table.slotsInOrder()) {
+        assert.ok(table.startOf(slot) >= end)
+        end = table.startOf(slot) + table.granulesOf(slot)
+        used += table.granulesOf(slot)
+      }
+      assert.ok(end <= geometry.granules)
+      assert.equal(table.granules.free, geometry.granules - used)
+      const again = new ChunkTable({ geometry, seed: SEED, head, tail })
+      assert.throws(() => again.load(geometry.slots + 1, () => {}), PlinthError)
+    }),
+    1500,
+  )
+})
+
+/** Whole records, one after the other, with entries of every kind. */
+function validLog(): Uint8Array {
+  const bytes = new Uint8Array(geometry.logBytes)
+  const view = new DataView(bytes.buffer)
+  const data = geometry.dataAt
+  const entries: number[][] = [
+    [data, (1 << 21) | (2 << 25), 1, 2, 3, 4],
+    [data + 64, 2 << 21, 5, 0, 7, 8],
+    [data, 3 << 21, 4096, 0],
+    [TABLE_AT, (4 << 21) | (16 << 25), ...new Array(32).fill(9)],
+  ]
+  let position = 0
+  for (let round = 0; round < 20; round++) {
+    const words = entries.slice(0, 1 + (round % 4)).flat()
+    const length = 24 + words.length * 4
+    view.setUint32(position + 4, length, true)
+    view.setUint32(position + 8, position, true)
+    view.setUint32(position + 16, position, true)
+    for (const [i, each] of words.entries()) view.setUint32(position + 24 + 4 * i, each, true)
+    position += Math.ceil(length / 64) * 64
+  }
+  return bytes
+}
+
+/** Makes the checksums of all records right that can be reached. */
+function sealLog(bytes: Uint8Array): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset)
+  for (let at = 0; at + 24 <= bytes.length; ) {
+    const length = view.getUint32(at + 4, true)
+    if (length < 24 || length % 8 !== 0 || at + length > bytes.length) return
+    word(bytes, at, crc32c(SEED, bytes, at + 4, at + length))
+    at += Math.ceil(length / 64) * 64
+  }
+}
+
+test('walkLog', () => {
+  const valid = validLog()
+  sealLog(valid)
+  const walk = (bytes: Uint8Array, head: number) => {
+    const log = { geometry, bytes, head, seed: SEED }
+    const revocations = new Revocations()
+    parse(() => {
+      const prefix = walkLog(log, (kind, offset, length, from, position) => {
+        assert.ok(from >= 24 && from <= bytes.length && position >= head)
+        assert.ok(offset >= TABLE_AT && offset + length <= geometry.tailAt)
+        if (kind === 3) revocations.add(offset, length, position)
+        else assert.ok(from + length <= bytes.length)
+      })
+      assert.ok(prefix.end >= head && prefix.end <= head + bytes.length)
+      revocations.settle()
+    })
+  }
+  let records = 0
+  walkLog({ geometry, bytes: valid, head: 0, seed: SEED }, () => records++)
+  assert.equal(records, 50)
+  const front = valid.slice(0, 4096)
+  demand(
+    fc.property(bytesLike(front, sealLog), (bytes) => {
+      const ring = valid.slice()
+      ring.set(bytes)
+      walk(ring, 0)
+      walk(ring, geometry.logBytes + 64)
+    }),
+    600,
+  )
+})
+
+test('a forged log takes no longer than a real one', () => {
+  // Records within records: at every line one that claims all of the rest.
+  const bytes = new Uint8Array(geometry.logBytes)
+  const view = new DataView(bytes.buffer)
+  for (let at = 64; at < bytes.length; at += 64) {
+    view.setUint32(at + 4, bytes.length - at, true)
+    view.setUint32(at + 8, at, true)
+    view.setUint32(at + 16, at, true)
+  }
+  const started = performance.now()
+  assert.throws(() => walkLog({ geometry, bytes, head: 0, seed: SEED }, () => {}), PlinthError)
+  assert.ok(performance.now() - started < SLOW_MS)
+})
+
+test('identifyContents', () => {
+  const first = new Uint8Array(SIGNATURE_BYTES)
+  first.set(superblock)
+  demand(
+    fc.property(bytesLike(superblock), (page) => {
+      first.set(page)
+      for (const last of [page, first]) {
+        const what = parse(() => identifyContents(first, last, MAGIC))
+        assert.ok(what === undefined || what.length > 0)
+      }
+    }),
+    100,
+  )
+})
+
+test('raw random images', () => {
+  const aged = makeAged({ crashModel: 'cache-line', end: 'close' })
+  const times = LONG ? 4000 : 150
+  seeded((random) => {
+    for (let i = 0; i < times; i++) {
+      const image = random.chance(2) ? aged.image.slice() : new Uint8Array(geometry.sizeBytes)
+      // All of an area, or a good part of it.
+      const from = random.pick([0, 4096, TABLE_AT, geometry.logAt, geometry.tableCopyAt])
+      const noise = random.bytes(random.between(1, 40_000))
+      image.set(noise.subarray(0, image.length - from), from)
+      if (random.chance(3)) image.set(aged.image.subarray(0, 4096))
+      const { code, findings } = parse(() => evaluate(aged, image, { thorough: false }))!
+      if (code !== undefined) assert.ok(findings.some(({ severity }) => severity === 'error'))
+    }
+  })
+})

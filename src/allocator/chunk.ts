@@ -160,15 +160,19 @@ export function notUsable(id: number, state: ChunkState): PlinthError {
 
 /** A range within the chunk. */
 export function checkRange(chunk: Chunk, offset: number, length: number): void {
-  // The common case in one line: both whole, not negative, and inside.
-  // A bigint would throw here, without a code.
-  const areNumbers = typeof offset === 'number' && typeof length === 'number'
-  if (areNumbers && offset >>> 0 === offset && length >>> 0 === length) {
-    if (offset + length <= chunk.size) return
-  }
-  if (offset === chunk.size && length === 0) return
+  // The common case: both whole, not negative, and inside. A bigint would throw in `>>>`, without a code.
+  const areWhole =
+    typeof offset === 'number' &&
+    typeof length === 'number' &&
+    offset >>> 0 === offset &&
+    length >>> 0 === length
+  if (!areWhole || offset + length > chunk.size) refuseRange(chunk, offset, length)
+}
+
+/** Throws, but for the ranges at the very end of a chunk of 4 GiB. */
+function refuseRange(chunk: Chunk, offset: number, length: number): void {
   checkInteger(offset, 'offset', 0, chunk.size)
   checkInteger(length, 'length', 0, chunk.size)
-  if (offset === 0) return
+  if (offset + length <= chunk.size) return
   throw rangeError(`${length} bytes at ${offset} are not within the chunk's ${chunk.size}`)
 }

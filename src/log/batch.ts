@@ -142,11 +142,17 @@ export class Batch {
     }
   }
 
+  // The way of a commit is cut into small functions with what is rare in functions of their own: the
+  // compiler inlines a bounded amount of code, and calls that it did not inline cost 40 ns a commit.
+
   /** Room for the contents of a home place: as words where it can be, which saves 8 bytes. */
   #payload(offset: Offset, length: number): number {
-    if (length % 8 === 0 && length <= ENTRY_WORDS_MAX * 8) {
-      return this.#entry(ENTRY.WORDS, offset, length / 8, length)
-    }
+    return (length & 7) === 0 && length <= ENTRY_WORDS_MAX * 8
+      ? this.#entry(ENTRY.WORDS, offset, length >>> 3, length)
+      : this.#paddedPayload(offset, length)
+  }
+
+  #paddedPayload(offset: Offset, length: number): number {
     const padded = Math.ceil(length / 8) * 8
     const at = this.#entry(ENTRY.BYTES, offset, 0, 8 + padded)
     const { u32 } = this.staging
@@ -158,18 +164,20 @@ export class Batch {
     return at + 8
   }
 
+  #refuse(): PlinthError {
+    this.refused = new PlinthError(
+      'ERR_TX_TOO_LARGE',
+      `the transaction needs more than the ${this.#bytesMax} bytes that a record of this log can have; ` +
+        'write large data with chunk.write, or format with a larger logSize',
+    )
+    return this.refused
+  }
+
   /** Adds the head of an entry and room for `bytes`; returns where the room begins. */
   #entry(kind: number, offset: Offset, words: number, bytes: number): number {
     const { staging } = this
-    if (staging.bytes + 8 + bytes > this.#bytesMax) {
-      this.refused = new PlinthError(
-        'ERR_TX_TOO_LARGE',
-        `the transaction needs more than the ${this.#bytesMax} bytes that a record of this log can have; ` +
-          'write large data with chunk.write, or format with a larger logSize',
-      )
-      throw this.refused
-    }
-    staging.reserve(8 + bytes)
+    if (staging.bytes + 8 + bytes > this.#bytesMax) throw this.#refuse()
+    if (staging.bytes + 8 + bytes > staging.u8.length) staging.reserve(8 + bytes)
     const at = staging.bytes
     const low = offset >>> 0
     staging.u32[at >>> 2] = low

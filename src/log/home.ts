@@ -42,13 +42,8 @@ export class Home {
 
   mark(mapping: Mapping, offset: number, length: number): void {
     const shift = this.#shift
-    let pending = mapping.pending
-    if (pending === undefined) {
-      pending = new Uint32Array(Math.ceil(mapping.length / 2 ** shift / 32))
-      mapping.pending = pending
-      this.#marked.push(mapping)
-    }
-    // Offsets reach 2^32: `>>>` first makes them unsigned, and length >= 1.
+    const pending = mapping.pending ?? this.#begin(mapping)
+    // Offsets reach 2^32: `>>>` makes them unsigned, and length >= 1.
     const last = (offset + length - 1) >>> shift
     for (let unit = offset >>> shift; unit <= last; unit++) {
       const word = unit >>> 5
@@ -56,18 +51,25 @@ export class Home {
       const bit = 1 << (unit & 31)
       if ((bits & bit) !== 0) continue
       pending[word] = bits | bit
-      this.#push(mapping.slot, unit)
+      const at = this.#words
+      if (at === this.#list.length) this.#grow()
+      this.#list[at] = mapping.slot
+      this.#list[at + 1] = unit
+      this.#words = at + 2
     }
   }
 
-  #push(slot: number, unit: number): void {
-    if (this.#words === this.#list.length) {
-      const grown = new Uint32Array(this.#list.length * 2)
-      grown.set(this.#list)
-      this.#list = grown
-    }
-    this.#list[this.#words++] = slot
-    this.#list[this.#words++] = unit
+  #begin(mapping: Mapping): Uint32Array {
+    const pending = new Uint32Array(Math.ceil(mapping.length / 2 ** this.#shift / 32))
+    mapping.pending = pending
+    this.#marked.push(mapping)
+    return pending
+  }
+
+  #grow(): void {
+    const grown = new Uint32Array(this.#list.length * 2)
+    grown.set(this.#list)
+    this.#list = grown
   }
 
   /** Whether a range touches a pending unit. */

@@ -72,6 +72,7 @@ export class Log {
   readonly #epoch: number
   readonly #ringAt: Offset
   readonly #ringBytes: number
+  readonly #ringEnd: Offset
   readonly #unitsMax: number
   readonly #paged: boolean
   #head: LogPosition
@@ -93,6 +94,7 @@ export class Log {
     this.#epoch = start.epoch
     this.#ringAt = geometry.logAt
     this.#ringBytes = geometry.logBytes
+    this.#ringEnd = geometry.logAt + geometry.logBytes
     this.#paged = media.appendBytes > RECORD_ALIGN
     this.#unitsMax = media.granularity === 'page' ? UNITS_MAX.page : UNITS_MAX.line
     this.batch = new Batch(this.#staging, geometry.logBytes - 2 * media.appendBytes)
@@ -125,18 +127,21 @@ export class Log {
   commit(): void {
     const staging = this.#staging
     const span = this.#place(staging)
-    if (this.#paged) {
-      this.media.append(this.#tailAt, staging)
-      this.#advance(span)
-      this.settle()
-      this.media.apply(staging)
-    } else {
+    if (this.#paged) this.#commitPaged(staging, span)
+    else {
       this.media.commit(this.#tailAt, staging)
       this.#advance(span)
       this.#durable = this.#tail
     }
     this.home.markTargets(staging)
     this.batch.begin()
+  }
+
+  #commitPaged(staging: Staging, span: number): void {
+    this.media.append(this.#tailAt, staging)
+    this.#advance(span)
+    this.settle()
+    this.media.apply(staging)
   }
 
   /**
@@ -301,8 +306,10 @@ export class Log {
     const low = tail >>> 0
     u32[1] = staging.bytes
     u32[2] = low
-    u32[3] = (tail - low) * (1 / WORD)
-    this.#writeSettled(u32)
+    u32[3] = u32[5] = (tail - low) * (1 / WORD)
+    u32[4] = low
+    // Where each commit is fenced all before it is durable; where they share a barrier it is not.
+    if (this.#paged) this.#writeSettled(u32)
     return span
   }
 
@@ -331,12 +338,12 @@ export class Log {
 
   /** Bytes left unused at the end of the ring when a record of `wanted` bytes comes next. */
   #skippedFor(wanted: number): number {
-    const toEnd = this.#ringAt + this.#ringBytes - this.#tailAt
+    const toEnd = this.#ringEnd - this.#tailAt
     return wanted > toEnd ? toEnd : 0
   }
 
   #measureRoom(): void {
-    const toEnd = this.#ringAt + this.#ringBytes - this.#tailAt
+    const toEnd = this.#ringEnd - this.#tailAt
     const free = this.#ringBytes - this.usedBytes
     this.#room = Math.min(toEnd, free) - (this.#paged ? this.media.appendBytes : 0)
   }
@@ -345,10 +352,12 @@ export class Log {
     this.#tail += span
     this.#tailAt += span
     this.#room -= span
-    if (this.#tailAt === this.#ringAt + this.#ringBytes) {
-      this.#tailAt = this.#ringAt
-      this.#measureRoom()
-    }
+    if (this.#tailAt === this.#ringEnd) this.#wrap()
+  }
+
+  #wrap(): void {
+    this.#tailAt = this.#ringAt
+    this.#measureRoom()
   }
 
   /** Ends the block, so that the next append begins a new one. */

@@ -56,27 +56,29 @@ export class Staging {
     this.bound = false
     if (u8 === undefined) return
     this.u8.set(u8.subarray(0, this.bytes))
-    this.targets.set(targetsBefore.subarray(0, this.targetCount * TARGET_WORDS))
+    this.targets.set(targetsBefore)
     this.mailbox.set(mailbox)
   }
 
   /** Makes room for `bytes` more of the record. */
   reserve(bytes: number): void {
     const wanted = this.bytes + bytes
-    if (wanted > this.u8.length) {
-      this.#resize(powerOfTwoCeil(wanted), this.targets.length / TARGET_WORDS)
-    }
+    if (wanted <= this.u8.length) return
+    this.#resize(powerOfTwoCeil(wanted), this.targets.length / TARGET_WORDS)
   }
 
   /** Adds a home place: `length` bytes at `from` of the record belong to `offset` of mapping `slot`. */
   target(slot: number, offset: number, from: number, length: number): void {
-    let at = this.targetCount * TARGET_WORDS
-    if (at === this.targets.length) this.#resize(this.u8.length, this.targetCount * 2)
-    const targets = this.targets
-    targets[at++] = slot
-    targets[at++] = offset
-    targets[at++] = from
-    targets[at] = length
-    this.targetCount++
+    const at = this.targetCount++ * TARGET_WORDS
+    if (at === this.targets.length) this.#growTargets()
+    const { targets } = this
+    targets[at] = slot
+    targets[at + 1] = offset
+    targets[at + 2] = from
+    targets[at + 3] = length
+  }
+
+  #growTargets(): void {
+    this.#resize(this.u8.length, (this.targets.length / TARGET_WORDS) * 2)
   }
 }

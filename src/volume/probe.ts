@@ -20,7 +20,9 @@ export interface Probe {
   /** What is on it, in words; undefined for zeros. */
   readonly contents: string | undefined
   /** The volume on it, when there is one that can be opened by this version. */
-  readonly volume: { readonly size: number; readonly granule: number; readonly label: string } | undefined
+  readonly volume:
+    | { readonly size: number; readonly granule: number; readonly label: string }
+    | undefined
   /** What to do next. */
   readonly advice: string
 }

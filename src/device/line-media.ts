@@ -13,6 +13,9 @@ import type { NativeAddon } from '../native/addon.js'
 import type { Mapper, Sharing } from './mapper.js'
 
 const NO_BYTES = new Uint8Array(0)
+// By name once, not in every commit: the compiler inlines a bounded amount of code.
+const { LOG_OFFSET, RECORD_BYTES, TARGET_COUNT } = MAILBOX
+const { FENCES, BYTES_APPENDED, LINES_FLUSHED } = COUNTER
 
 export interface LineMediaParts {
   readonly sizeBytes: number
@@ -32,6 +35,8 @@ export class LineMedia extends Media {
   readonly #parts: LineMediaParts
   readonly #addon: NativeAddon
   readonly #flushes: boolean
+  /** 1 or 0. */
+  readonly #linesAreFlushed: number
   #commitCall: () => void = () => {}
   #bound: Staging | undefined
   #closed = false
@@ -43,6 +48,7 @@ export class LineMedia extends Media {
     this.granularity = parts.granularity
     this.sizeBytes = parts.sizeBytes
     this.#flushes = parts.granularity === 'cache-line'
+    this.#linesAreFlushed = this.#flushes ? 1 : 0
   }
 
   map(offset: number, length: number): Mapping {
@@ -71,14 +77,14 @@ export class LineMedia extends Media {
   override commit(at: number, staging: Staging): void {
     if (!staging.bound || this.#bound !== staging) this.#bind(staging)
     const { mailbox, bytes } = staging
-    mailbox[MAILBOX.LOG_OFFSET] = at
-    mailbox[MAILBOX.RECORD_BYTES] = bytes
-    mailbox[MAILBOX.TARGET_COUNT] = staging.targetCount
+    mailbox[LOG_OFFSET] = at
+    mailbox[RECORD_BYTES] = bytes
+    mailbox[TARGET_COUNT] = staging.targetCount
     this.#commitCall()
-    const counters = this.counters
-    counters[COUNTER.FENCES]!++
-    counters[COUNTER.BYTES_APPENDED]! += bytes
-    if (this.#flushes) counters[COUNTER.LINES_FLUSHED]! += (bytes + LINE_BYTES - 1) >>> 6
+    const { counters } = this
+    counters[FENCES]!++
+    counters[BYTES_APPENDED]! += bytes
+    counters[LINES_FLUSHED]! += ((bytes + LINE_BYTES - 1) >>> 6) * this.#linesAreFlushed
   }
 
   #bind(staging: Staging): void {

@@ -75,11 +75,12 @@ export class Log {
   readonly #ringEnd: Offset
   readonly #unitsMax: number
   readonly #paged: boolean
-  #head: LogPosition
-  #tail: LogPosition
-  #durable: LogPosition
+  // Numbers from the start: a field that was undefined once makes a new object of every number.
+  #head: LogPosition = 0
+  #tail: LogPosition = 0
+  #durable: LogPosition = 0
   /** Device offset of `#tail`. */
-  #tailAt: Offset
+  #tailAt: Offset = 0
   /** Bytes that may be appended at `#tailAt` without a look at the ring's end or head. */
   #room = 0
   #group: Group | undefined
@@ -298,6 +299,8 @@ export class Log {
   }
 
   /** Finds the place of a record and writes its header; returns the bytes it takes in the ring. */
+  // The way of a commit is small functions, with what is rare in functions of their own: the compiler
+  // inlines a bounded amount of code, and calls that it did not inline cost up to 40 ns a commit.
   #place(staging: Staging): number {
     const span = spanOf(staging.bytes)
     if (span > this.#room || this.home.units > this.#unitsMax) this.#makeRoom(span)

@@ -27,6 +27,8 @@ export interface LogBytes {
   readonly head: LogPosition
   /** Start value of the checksums of this epoch. */
   readonly seed: number
+  /** The anchor says that the volume was closed: then the log is empty, and need not be searched for damage. */
+  readonly closed?: boolean
 }
 
 export interface LogPrefix {
@@ -52,7 +54,8 @@ export type Visitor = (
  */
 export function walkLog(log: LogBytes, visit: Visitor, limit?: LogPrefix): LogPrefix {
   const prefix = walkPrefix(log, visit, limit)
-  if (limit === undefined && checks.recordDamage && isDamagedAt(log, prefix.end)) {
+  const mayBeDamaged = limit === undefined && !log.closed && checks.recordDamage
+  if (mayBeDamaged && isDamagedAt(log, prefix.end)) {
     throw new PlinthError(
       'ERR_VOLUME_CORRUPT',
       `the log record at position ${prefix.end} was durable and is damaged; commits behind it would be lost`,

@@ -166,6 +166,7 @@ export function loadVolume(options: LoadOptions): Loaded {
       bytes: areas.ring,
       head: anchor.head,
       seed: recordSeed(seed, anchor.epoch),
+      closed: anchor.state === ANCHOR_STATE.CLOSED,
     },
   }
   // 1. The log, into its home places. Nothing else may be read before.

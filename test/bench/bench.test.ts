@@ -17,6 +17,7 @@ const NAMES = [
   'persist-line',
   'barrier-page',
   'commit-64B',
+  'commit-64B-closure',
   'commit-64B-random',
   'commit-16x64B',
   'commit-64B-page',

@@ -3,6 +3,7 @@ import { LINE_BYTES, MIB } from '../../src/base/units.js'
 import { RECORD_HEADER_BYTES } from '../../src/layout/record.js'
 import { MAILBOX, Staging } from '../../src/media/staging.js'
 import { loadAddon } from '../../src/native/load.js'
+import type { Transaction } from '../../src/transaction/transaction.js'
 import type { Volume } from '../../src/volume/volume.js'
 import { type Timed, timeRounds } from './measure.js'
 import {
@@ -34,6 +35,7 @@ const MAKERS: Record<string, (scratch: Scratch, name: string) => Case> = {
   'transact-empty': transactEmpty,
   'commit-call-64B': commitCall,
   'commit-64B': (scratch, name) => commit(scratch, name, inOrder, HOT_BYTES),
+  'commit-64B-closure': commitClosure,
   'commit-64B-random': (scratch, name) => commit(scratch, name, anywhere, COLD_BYTES),
   'commit-16x64B': commitMany,
 }
@@ -188,14 +190,38 @@ function commit(scratch: Scratch, name: string, place: Places, chunkBytes: numbe
     volume.transact((tx) => tx.write(chunk, 0, bytes))
   })
   let done = 0
+  let at = 0
+  // Made once, as an engine does on its hot path: a function for each commit is garbage, and its
+  // collection is another question (commit-64B-closure).
+  const once = (tx: Transaction) => tx.write(chunk, at, bytes)
   return {
     name,
     operations: lap,
     run(operations) {
       for (let i = 0; i < operations; i++) {
-        const at = place(done++)
-        volume.transact((tx) => tx.write(chunk, at, bytes))
+        at = place(done++)
+        volume.transact(once)
       }
+    },
+    close,
+    note: () => checkpointNote(volume, done),
+  }
+}
+
+/** commit-64B with a new function each time, as programs are mostly written. */
+function commitClosure(scratch: Scratch, name: string): Case {
+  const { volume, chunk, close } = open(scratch, HOT_BYTES)
+  const bytes = new Uint8Array(64).fill(7)
+  let done = 0
+  const once = () => {
+    const at = inOrder(done++)
+    volume.transact((tx) => tx.write(chunk, at, bytes))
+  }
+  return {
+    name,
+    operations: operationsPerLap(volume, once),
+    run(operations) {
+      for (let i = 0; i < operations; i++) once()
     },
     close,
     note: () => checkpointNote(volume, done),

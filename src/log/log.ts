@@ -309,13 +309,12 @@ export class Log {
     const low = tail >>> 0
     u32[1] = staging.bytes
     u32[2] = low
-    u32[3] = u32[5] = (tail - low) * (1 / WORD)
-    u32[4] = low
-    // Where each commit is fenced all before it is durable; where they share a barrier it is not.
-    if (this.#paged) this.#writeSettled(u32)
+    u32[3] = (tail - low) * (1 / WORD)
+    this.#writeSettled(u32)
     return span
   }
 
+  /** Not `#tail`, even where each commit is fenced: a skip record before this one may be under way with it. */
   #writeSettled(u32: Uint32Array): void {
     const durable = this.#durable
     const low = durable >>> 0

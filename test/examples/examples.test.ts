@@ -51,6 +51,11 @@ const expected: Record<string, (string | RegExp)[]> = {
     'five more: 1 barrier, 5 ready, 0 leased, 2 done, 1 dead',
     /one too many: ERR_QUEUE_FULL: all 8 slots are in use: .*/,
   ],
+  '06-crash-test': [
+    /the job queue: \d+ crash states at \d+ points, all right/,
+    /the wrong engine: wrong after a crash at cache-line:\d+ with \d+ acknowledged: number \d is 0/,
+    /repeat it with crashTest\(\{ …, seed: 1, only: 'cache-line:\d+' \}\)/,
+  ],
 }
 
 describe('examples', () => {

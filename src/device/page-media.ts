@@ -103,7 +103,8 @@ export class PageMedia extends Media {
   protected appendBytesOf(at: number, record: Uint8Array): void {
     let gathering = this.#gathering
     if (gathering.length > 0 && gathering.at + gathering.length !== at) {
-      // The ring began anew: two stretches are two writes.
+      // The ring began anew: two stretches are two writes, none before an earlier one.
+      this.#waitForWriter()
       this.#writeOut()
       gathering = this.#gathering
     }
@@ -143,13 +144,17 @@ export class PageMedia extends Media {
     gathering.length = 0
   }
 
+  /** Waits for the write under way off the event loop, if there is one. */
+  #waitForWriter(): void {
+    if (this.#writer === undefined) return
+    const errno = this.#parts.addon!.waitWrite(this.#writer)
+    if (errno !== 0) throw this.fail(systemError(errno))
+  }
+
   fence(): void {
     this.#checkAlive()
     this.counters[COUNTER.FENCES]!++
-    if (this.#writer !== undefined) {
-      const errno = this.#parts.addon!.waitWrite(this.#writer)
-      if (errno !== 0) throw this.fail(systemError(errno))
-    }
+    this.#waitForWriter()
     this.#writeOut()
     if (!this.#homeUnsettled) return
     try {

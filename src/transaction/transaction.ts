@@ -243,7 +243,7 @@ export class Transaction {
 
   /** @internal */
   begin(): void {
-    this.#batch.begin()
+    // The batch is empty: whoever ended the last one has begun it.
     this.#store.inTransaction = true
   }
 

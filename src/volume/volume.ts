@@ -370,7 +370,7 @@ export class Volume {
     const tx = this.#transaction
     try {
       const result = work(tx)
-      refusePromise(result)
+      if (result !== undefined) refusePromise(result)
       tx.commit()
       return result
     } catch (error) {
@@ -392,7 +392,7 @@ export class Volume {
     let durable: Promise<void>
     try {
       result = work(tx)
-      refusePromise(result)
+      if (result !== undefined) refusePromise(result)
       durable = tx.commitAsync()
     } catch (error) {
       tx.rollback()

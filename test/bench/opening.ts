@@ -57,7 +57,7 @@ function timeRecovery(bench: Bench, name: string, places: Uint32Array): void {
   const made = makeSparseVolume(bench.scratch, {
     sizeBytes: 256 * MIB,
     granuleBytes: 2 * MIB,
-    logBytes: 2 * LOGGED_BYTES,
+    logBytes: LOGGED_BYTES,
     storedBytes: CHUNK_BYTES,
   })
   try {
@@ -122,7 +122,8 @@ function crash(made: SparseVolume, places: Uint32Array): { records: number; rest
   const bytes = new Uint8Array(LINE_BYTES).fill(7)
   const { checkpoints } = volume.stats()
   let records = 0
-  for (; volume.stats().logUsedBytes < LOGGED_BYTES; records++) {
+  // Full: another record and its skip would need a checkpoint.
+  for (; volume.stats().logUsedBytes < LOGGED_BYTES - 4 * LINE_BYTES; records++) {
     const at = places[records % PLACES]! * LINE_BYTES
     volume.transact((tx) => tx.write(chunk, at, bytes))
   }

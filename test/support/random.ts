@@ -1,27 +1,8 @@
 import { randomInt } from 'node:crypto'
+import { Random as Seeded } from 'plinth/testing'
 
-/** Numbers that the same seed gives again. */
-export class Random {
-  #state: number
-
-  constructor(seed: number) {
-    this.#state = seed >>> 0
-  }
-
-  /** 32 bits (mulberry32). */
-  next(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0
-    let t = this.#state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return (t ^ (t >>> 14)) >>> 0
-  }
-
-  /** 0 to `end`, without `end`. */
-  below(end: number): number {
-    return this.next() % end
-  }
-
+/** Numbers that the same seed gives again, and what tests make of them. */
+export class Random extends Seeded {
   /** `from` to `to`, both included. */
   between(from: number, to: number): number {
     return from + this.below(to - from + 1)
@@ -29,11 +10,6 @@ export class Random {
 
   chance(of: number): boolean {
     return this.below(of) === 0
-  }
-
-  pick<T>(list: readonly T[]): T {
-    if (list.length === 0) throw new Error('nothing to pick from')
-    return list[this.below(list.length)]!
   }
 
   bytes(length: number): Uint8Array<ArrayBuffer> {

@@ -99,10 +99,7 @@ export class CopyMapper implements Mapper {
     const shared = this.#addon.map(fd, offset, length, MAP.READ_ONLY)
     const bytes = new Uint8Array(this.#addon.buffer(shared)).slice()
     this.#addon.unmap(shared)
-    const free = this.#copies.indexOf(undefined)
-    const slot = free === -1 ? this.#copies.length : free
-    this.#copies[slot] = bytes
-    return { slot, bytes }
+    return { slot: putInFreeSlot(this.#copies, bytes), bytes }
   }
 
   detach(): void {
@@ -156,10 +153,7 @@ class MmapIoMapper implements Mapper {
     const flags = sharing === 'private' ? MAP_PRIVATE : MAP_SHARED
     const buffer = this.#package.map(length, PROT_READ | PROT_WRITE, flags, fd, offset)
     const bytes = new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.length)
-    const free = this.#buffers.indexOf(undefined)
-    const slot = free === -1 ? this.#buffers.length : free
-    this.#buffers[slot] = bytes
-    return { slot, bytes }
+    return { slot: putInFreeSlot(this.#buffers, bytes), bytes }
   }
 
   detach(_slot: number): void {
@@ -181,6 +175,14 @@ class MmapIoMapper implements Mapper {
   discard(): boolean {
     return false
   }
+}
+
+/** Mappers without slots of the addon number their own: the lowest free one is taken. */
+function putInFreeSlot(slots: (Uint8Array | undefined)[], bytes: Uint8Array): number {
+  const free = slots.indexOf(undefined)
+  const slot = free === -1 ? slots.length : free
+  slots[slot] = bytes
+  return slot
 }
 
 function backendLimit(what: string): PlinthError {

@@ -18,9 +18,9 @@ import type { Mapping } from '../media/media.js'
 import { type Staging, TARGET_WORDS } from '../media/staging.js'
 
 const SLOT_WORDS = CHUNK_SLOT.bytes / 8
-/** Kind and length of an entry of eight bytes. */
 const ENTRY_OF_WORDS = ENTRY.WORDS << ENTRY_KIND_SHIFT
-const ONE_WORD = (ENTRY.WORDS << ENTRY_KIND_SHIFT) | (1 << ENTRY_WORDS_SHIFT)
+/** Kind and length of an entry of eight bytes. */
+const ONE_WORD = ENTRY_OF_WORDS | (1 << ENTRY_WORDS_SHIFT)
 
 export class Batch {
   readonly staging: Staging

@@ -46,6 +46,7 @@ export function defineStruct<const T extends FieldTable>(definition: {
     )
     named.fill(1, offset, offset + size)
   }
+  const reserved = runsOf(named, 0)
   return {
     bytes,
     fields,
@@ -81,10 +82,26 @@ export function defineStruct<const T extends FieldTable>(definition: {
       }
     },
     reservedIsZero(from, at = 0) {
-      for (let i = 0; i < bytes; i++) if (named[i] === 0 && from[at + i] !== 0) return false
-      return true
+      return reserved.every(([start, end]) => isZero(from, at + start, at + end))
     },
   }
+}
+
+/** Runs of one value, each as start and end. */
+function runsOf(bytes: Uint8Array, value: number): [number, number][] {
+  const runs: [number, number][] = []
+  for (const [i, byte] of bytes.entries()) {
+    if (byte !== value) continue
+    const last = runs.at(-1)
+    if (last?.[1] === i) last[1] = i + 1
+    else runs.push([i, i + 1])
+  }
+  return runs
+}
+
+function isZero(bytes: Uint8Array, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if (bytes[i] !== 0) return false
+  return true
 }
 
 /** Two u32 as one number; Infinity where it would not be exact. */

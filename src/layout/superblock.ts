@@ -9,8 +9,17 @@ export const FORMAT_VERSION = 1
 export const MAGIC = Uint8Array.of(0x70, 0x6c, 0x69, 0x6e, 0x74, 0x68, 0x1a, 0xf5)
 export const LABEL_BYTES_MAX = 64
 
-/** Feature bits that this version knows. None yet. */
-export const FEATURES_KNOWN = { compatible: 0, readOnlyCompatible: 0, incompatible: 0 } as const
+/** Bits of `incompatible`. */
+export const INCOMPATIBLE = {
+  /** Set by a restore until all of it is durable. */
+  RESTORING: 1,
+} as const
+/** Feature bits that this version knows. */
+export const FEATURES_KNOWN = {
+  compatible: 0,
+  readOnlyCompatible: 0,
+  incompatible: INCOMPATIBLE.RESTORING,
+} as const
 
 export const SUPERBLOCK = defineStruct({
   bytes: PAGE_BYTES,
@@ -33,6 +42,8 @@ export const SUPERBLOCK = defineStruct({
 })
 export type Superblock = Values<typeof SUPERBLOCK.fields>
 
+const NO_CHECKSUM = new Uint8Array(4)
+
 /** The page, checksummed. */
 export function encodeSuperblock(values: Omit<Superblock, 'checksum' | 'magic'>): Uint8Array {
   const page = new Uint8Array(SUPERBLOCK.bytes)
@@ -47,12 +58,17 @@ export type SuperblockDefect = 'no-magic' | 'checksum' | 'reserved'
 export function decodeSuperblock(page: Uint8Array): Superblock | SuperblockDefect {
   if (!MAGIC.every((byte, i) => page[i] === byte)) return 'no-magic'
   const values = SUPERBLOCK.read(page)
-  const blank = page.slice()
-  new DataView(blank.buffer).setUint32(SUPERBLOCK.fields.checksum[0], 0, true)
-  if (checks.superblockChecksum && crc32c(0, blank) !== values.checksum) return 'checksum'
+  if (checks.superblockChecksum && checksumOf(page) !== values.checksum) return 'checksum'
   // A later version may use what is reserved today: its number is looked at first.
   if (values.version === FORMAT_VERSION && !SUPERBLOCK.reservedIsZero(page)) return 'reserved'
   return values
+}
+
+/** Of the page with its checksum zero. */
+function checksumOf(page: Uint8Array): number {
+  const [at] = SUPERBLOCK.fields.checksum
+  const before = crc32c(crc32c(0, page, 0, at), NO_CHECKSUM)
+  return crc32c(before, page, at + NO_CHECKSUM.length)
 }
 
 /** Start value of every other checksum of this volume. */

@@ -2,11 +2,11 @@
  * The states that a power cut may leave: the durable image with, for each unsettled unit, one of
  * the contents that it may have. All of them when they are few; else a choice that covers what goes
  * wrong in practice: nothing, everything, each unit alone, each missing alone, each prefix in order
- * of storing, pairs, torn units, and seeded mixtures.
+ * of storing, for any two units each without the other, torn units, and seeded mixtures.
  */
 import { LINE_BYTES } from '../base/units.js'
 import { mixLines } from './fingerprint.js'
-import { giveBack, takeCopy } from './images.js'
+import { Image } from './images.js'
 import type { Random } from './random.js'
 import type { SimulatedMedia, Unsettled } from './simulated-media.js'
 
@@ -16,6 +16,9 @@ export interface Limits {
   /** Seeded mixtures beyond. */
   readonly samples: number
 }
+
+/** Fingerprints of states that need not be tried. */
+export type Known = Pick<Set<number>, 'has' | 'add'>
 
 /** Which version each unsettled unit has: 0 the durable one, n the n-th after it, -1 torn. */
 type Choice = Int32Array
@@ -28,13 +31,17 @@ export function forEachCrashState(
   media: SimulatedMedia,
   random: Random,
   limits: Limits,
-  known: Set<number>,
+  known: Known,
   visit: (image: Uint8Array, fingerprint: number) => void,
 ): void {
   const units = media.unsettled()
   const durable = media.fingerprint
-  let image: Uint8Array | undefined
-  for (const choice of choices(units, random, limits, media.unitBytes === LINE_BYTES)) {
+  let image: Image | undefined
+  const chosen =
+    media.model === 'page-prefix'
+      ? prefixes(units)
+      : choices(units, random, limits, media.unitBytes === LINE_BYTES)
+  for (const choice of chosen) {
     const written = contentsOf(media, units, choice, random)
     let key = durable
     for (const { at, bytes } of written) {
@@ -43,14 +50,14 @@ export function forEachCrashState(
     }
     if (known.has(key)) continue
     known.add(key)
-    image ??= takeCopy(media.durable)
+    image ??= Image.copyOf(media.durable)
     for (const { at, bytes } of written) image.set(bytes, at)
-    visit(image, key)
+    visit(image.bytes, key)
     for (const { at, bytes } of written) {
       image.set(media.durable.subarray(at, at + bytes.length), at)
     }
   }
-  if (image !== undefined) giveBack(image)
+  image?.giveBack()
 }
 
 function contentsOf(
@@ -77,6 +84,14 @@ function torn(media: SimulatedMedia, at: number, newest: Uint8Array, random: Ran
     if (random.below(2) === 1) bytes.set(newest.subarray(word, word + 8), word)
   }
   return bytes
+}
+
+/** What was written up to some sector, in the order of writing. */
+function* prefixes(units: readonly Unsettled[]): Generator<Choice> {
+  const written = units.flatMap(({ order }) => order).sort((a, b) => a - b)
+  for (const last of [0, ...written]) {
+    yield Int32Array.from(units, ({ order }) => order.filter((each) => each <= last).length)
+  }
 }
 
 function* choices(
@@ -109,16 +124,15 @@ function* choices(
       choice.set(newest.subarray(0, i))
       yield choice
     }
+    // Any two units differ in a bit of their numbers: by these, of any two each is there without the other.
+    for (let bit = 1; bit < count; bit *= 2) {
+      for (const wanted of [0, bit]) {
+        for (let i = 0; i < count; i++) choice[i] = (i & bit) === wanted ? newest[i]! : 0
+        yield choice
+      }
+    }
     for (let n = 0; n < limits.samples; n++) {
-      // A pair, now and then.
-      choice.fill(0)
-      const pair = n % 2 === 0
-      for (let i = 0; i < count; i++) {
-        if (!pair) choice[i] = random.below(units[i]!.versions.length + 1)
-      }
-      if (pair) {
-        for (const i of [random.below(count), random.below(count)]) choice[i] = newest[i]!
-      }
+      for (let i = 0; i < count; i++) choice[i] = random.below(units[i]!.versions.length + 1)
       yield choice
     }
   }

@@ -10,7 +10,7 @@
 import { checkInteger, checkOptions } from '../base/arguments.js'
 import { argumentTypeError, argumentValueError } from '../base/errors.js'
 import type { Volume } from '../volume/volume.js'
-import { forEachCrashState } from './crash-states.js'
+import { forEachCrashState, type Known } from './crash-states.js'
 import { Random } from './random.js'
 import { recoverState } from './recover-state.js'
 import { type Model, SimulatedMedia } from './simulated-media.js'
@@ -29,7 +29,7 @@ export interface CrashTest<A> {
    * something is there that nobody wrote. What was under way may be there or not.
    */
   readonly check: (volume: Volume, acknowledged: readonly A[]) => void
-  /** Which kinds of device to simulate. @default all three */
+  /** Which kinds of device to simulate. @default all */
   readonly models?: readonly Model[]
   /** Where the samples come from; a failure names it. @default 1 */
   readonly seed?: number
@@ -91,7 +91,7 @@ export class CrashTestError extends Error {
   override readonly name = 'CrashTestError'
 }
 
-export const MODELS: readonly Model[] = ['cache-line', 'page', 'byte']
+export const MODELS: readonly Model[] = ['cache-line', 'page', 'page-prefix', 'byte']
 const NEST_ONE_IN = 16
 
 /**
@@ -142,24 +142,24 @@ class Run<A> {
     const media = new SimulatedMedia(model, prepared)
     media.onNeedless = () => this.#countNeedless()
     const volume = openSimulated(media)
-    const random = new Random(this.#settings.seed)
     const acknowledged: A[] = []
-    let known = new Set<number>()
+    const known = new Set<number>()
     let point = 0
     const explore = () => {
+      const random = new Random(this.#settings.seed, point)
       const name = `${model}:${point++}`
       if (this.#test.only !== undefined && this.#test.only !== name) return
       this.#points++
       forEachCrashState(media, random, this.#settings, known, (image, fingerprint) => {
         this.#count(fingerprint)
-        this.#tryState(name, image, fingerprint, model, random, acknowledged)
+        this.#tryState(name, image, fingerprint, model, known, acknowledged)
       })
     }
     media.onPoint = explore
     await this.#test.workload(volume, (what) => {
       acknowledged.push(what)
       // What was right before may be wrong from here on.
-      known = new Set()
+      known.clear()
     })
     explore()
     media.onPoint = undefined
@@ -180,13 +180,14 @@ class Run<A> {
     image: Uint8Array,
     fingerprint: number,
     model: Model,
-    random: Random,
+    known: Known,
     acknowledged: readonly A[],
   ): void {
     try {
       recoverState(image, fingerprint, {
         model,
-        random,
+        seed: this.#settings.seed,
+        known,
         nestOneIn: NEST_ONE_IN,
         onNested: (nested) => {
           this.#nested++
@@ -234,7 +235,11 @@ class Run<A> {
   /** Told by who called plinth. */
   #countNeedless(): void {
     const own = new URL('..', import.meta.url).href
-    const frame = new Error('where').stack
+    const limit = Error.stackTraceLimit
+    Error.stackTraceLimit = 30
+    const { stack } = new Error('where')
+    Error.stackTraceLimit = limit
+    const frame = stack
       ?.split('\n')
       .slice(1)
       .find((line) => !line.includes(own) && !line.includes('node:internal'))

@@ -2,8 +2,9 @@
 export class Random {
   #state: number
 
-  constructor(seed: number) {
-    this.#state = seed >>> 0
+  /** With a key, one of many sequences of the same seed. */
+  constructor(seed: number, key = 0) {
+    this.#state = (seed ^ Math.imul(key % 2 ** 32, 0x9e3779b1) ^ (key / 2 ** 32)) >>> 0
   }
 
   /** 0 to 2^32 - 1. */

@@ -16,9 +16,14 @@
 import { LINE_BYTES, PAGE_BYTES } from '../base/units.js'
 import { COUNTER, type Granularity, linesOf, type Mapping, Media } from '../media/media.js'
 import { fingerprintOf, mixLines } from './fingerprint.js'
-import { giveBack, takeCopy } from './images.js'
+import { giveBufferBack, Image, takeBuffer } from './images.js'
 
-export type Model = Granularity
+/**
+ * What a power cut may leave: `byte`: all stores so far, in program order; `cache-line`: any subset of
+ * the lines that no fence covers; `page`: any mix of the sectors written since the last barrier;
+ * `page-prefix`: what was written since the last barrier up to some sector, and nothing behind it.
+ */
+export type Model = Granularity | 'page-prefix'
 
 /** What a point is about to do. */
 export type PointKind = 'store' | 'append' | 'flush' | 'fence'
@@ -28,6 +33,8 @@ export interface Unsettled {
   readonly unit: number
   /** Contents that the device may have instead of the durable ones, oldest first. */
   readonly versions: readonly Uint8Array[]
+  /** When each of them was written: counts all writes to the device. */
+  readonly order: readonly number[]
 }
 
 /**
@@ -41,11 +48,13 @@ const NO_BYTES = new Uint8Array(0)
 
 interface Unit {
   versions: Uint8Array[]
+  order: number[]
   /** Index in `versions` of what was flushed last, -1 for nothing: a fence makes it durable. */
   flushed: number
 }
 
 export class SimulatedMedia extends Media {
+  readonly model: Model
   readonly granularity: Granularity
   readonly sizeBytes: number
   readonly appendBytes: number
@@ -55,12 +64,21 @@ export class SimulatedMedia extends Media {
   /** What loads see; on page granularity what the kernel has been handed. */
   readonly visible: Uint8Array
   readonly durable: Uint8Array
+  readonly #visible: Image
+  readonly #durable: Image | undefined
   /** The visible image as the last look found it. */
-  readonly #seen: Uint8Array
+  readonly #seen: Image | undefined
+  /** What mappings show: the visible image itself, or private copies of its pages. */
+  readonly #mapped: Image
   readonly #units = new Map<number, Unit>()
   readonly #paged: boolean
+  /** Mappings that the program may have views on. */
+  readonly #viewed = new Set<Mapping>()
+  /** While a volume is being opened nobody has views: whatever is stored comes through the seam. */
+  opening = false
   #gathered: { at: number; bytes: Uint8Array }[] = []
   #homeUnsettled = false
+  readonly #reads: Uint8Array[] = []
   #detached = new Map<Mapping, Uint8Array>()
   /** What was delayed, to be done after the next fence. */
   #delayed: (() => void)[] = []
@@ -81,15 +99,19 @@ export class SimulatedMedia extends Media {
     super()
     this.#fingerprint = fingerprint
     this.#tracks = tracks
-    this.granularity = model
-    this.#paged = model === 'page'
+    this.model = model
+    this.granularity = model === 'page-prefix' ? 'page' : model
+    this.#paged = this.granularity === 'page'
     this.sizeBytes = image.length
     this.appendBytes = this.#paged ? PAGE_BYTES : LINE_BYTES
     this.unitShift = this.#paged ? 12 : 6
     this.unitBytes = this.#paged ? SECTOR_BYTES : LINE_BYTES
-    this.visible = takeCopy(image)
-    this.durable = tracks ? takeCopy(image) : NO_BYTES
-    this.#seen = this.#paged || !tracks ? NO_BYTES : takeCopy(image)
+    this.#visible = Image.copyOf(image)
+    this.#mapped = this.#paged ? Image.copyOf(image) : this.#visible
+    this.#durable = tracks ? Image.copyOf(image) : undefined
+    this.#seen = tracks && !this.#paged ? Image.copyOf(image) : undefined
+    this.visible = this.#visible.bytes
+    this.durable = this.#durable?.bytes ?? NO_BYTES
   }
 
   /** The number of the durable image. Worked out once, then kept up with each change. */
@@ -105,22 +127,36 @@ export class SimulatedMedia extends Media {
       this.#fingerprint = mixLines(without, at, bytes)
     }
     this.edition++
-    this.durable.set(bytes, at)
+    this.#durable!.set(bytes, at)
   }
 
   /** Gives the memory back. Nothing of these media may be used any more. */
   release(): void {
-    for (const image of [this.visible, this.durable, this.#seen]) giveBack(image)
+    const images = new Set([this.#visible, this.#mapped, this.#durable, this.#seen])
+    for (const image of images) image?.giveBack()
+    for (const buffer of this.#reads) giveBufferBack(buffer)
+  }
+
+  /** A copy of what is on the device. Of media without versions it is given back with them. */
+  read(offset: number, length: number): Uint8Array {
+    const stored = this.visible.subarray(offset, offset + length)
+    if (this.#tracks) return stored.slice()
+    const bytes = takeBuffer(length)
+    bytes.set(stored)
+    this.#reads.push(bytes)
+    return bytes
   }
 
   map(offset: number, length: number): Mapping {
     const slot = this.freeSlot()
-    // Private mappings of page granularity are copies; the others are the device itself.
-    const bytes = this.#paged
-      ? this.visible.slice(offset, offset + length)
-      : this.visible.subarray(offset, offset + length)
+    if (this.#paged) this.#mapped.follow(this.#visible, offset, length)
+    const bytes = this.#mapped.bytes.subarray(offset, offset + length)
     const mapping: Mapping = { slot, offset, length, bytes, pending: undefined }
     this.mappings[slot] = mapping
+    if (!this.opening) {
+      this.#viewed.add(mapping)
+      this.#mapped.noteView(offset, length)
+    }
     return mapping
   }
 
@@ -138,12 +174,14 @@ export class SimulatedMedia extends Media {
   unmap(mapping: Mapping): void {
     this.#lookAt(mapping.offset, mapping.bytes.length)
     this.mappings[mapping.slot] = undefined
+    this.#viewed.delete(mapping)
     mapping.bytes = NO_BYTES
   }
 
   override store(mapping: Mapping, offset: number, source: Uint8Array): void {
     if (this.granularity === 'byte') this.#point('store')
     super.store(mapping, offset, source)
+    this.#mapped.note(mapping.offset + offset, source.length)
     this.#lookAt(mapping.offset + offset, source.length)
   }
 
@@ -164,7 +202,7 @@ export class SimulatedMedia extends Media {
       this.#gathered.push({ at, bytes: record.slice() })
       return
     }
-    this.visible.set(record, at)
+    this.#visible.set(record, at)
     this.#lookAt(at, record.length)
     this.#writeBack(at, record.length)
     this.counters[COUNTER.LINES_FLUSHED]! += linesOf(at, record.length)
@@ -267,7 +305,7 @@ export class SimulatedMedia extends Media {
   unsettled(): Unsettled[] {
     this.#look()
     const units: Unsettled[] = []
-    for (const [unit, { versions }] of this.#units) units.push({ unit, versions })
+    for (const [unit, { versions, order }] of this.#units) units.push({ unit, versions, order })
     return units
   }
 
@@ -305,29 +343,24 @@ export class SimulatedMedia extends Media {
 
   /** Page granularity: bytes handed to the kernel. */
   #write(at: number, bytes: Uint8Array): void {
-    this.visible.set(bytes, at)
+    this.#visible.set(bytes, at)
     this.counters[COUNTER.BYTES_WRITTEN]! += bytes.length
     const last = Math.floor((at + bytes.length - 1) / SECTOR_BYTES)
     for (let unit = Math.floor(at / SECTOR_BYTES); unit <= last; unit++) this.#version(unit)
   }
 
   /**
-   * Takes note of every line that was stored to since the last look. Plinth's own stores are noted
-   * when they are made; here it is the stores through views, and those are to chunks: what lies
-   * between the first mapping and the last.
+   * Takes note of every line that was stored to through views since the last look. Stores through
+   * the seam are noted when they are made.
    */
   #look(): void {
-    for (const mapping of this.mappings) {
-      if (mapping === undefined || mapping.offset === 0) continue
-      if (mapping.offset + mapping.length === this.sizeBytes) continue
-      this.#lookAt(mapping.offset, mapping.length)
-    }
+    for (const { offset, length } of this.#viewed) this.#lookAt(offset, length)
   }
 
   #lookAt(from: number, length: number): void {
-    if (this.#paged || !this.#tracks) return
+    if (this.#seen === undefined) return
     const { visible } = this
-    const seen = this.#seen
+    const seen = this.#seen.bytes
     const end = from + length
     for (let page = from - (from % PAGE_BYTES); page < end; page += PAGE_BYTES) {
       const start = Math.max(page, from - (from % LINE_BYTES))
@@ -335,7 +368,7 @@ export class SimulatedMedia extends Media {
       if (isSame(visible, seen, start, stop - start)) continue
       for (let at = start; at < stop; at += LINE_BYTES) {
         if (isSame(visible, seen, at, LINE_BYTES)) continue
-        seen.set(visible.subarray(at, at + LINE_BYTES), at)
+        this.#seen.set(visible.subarray(at, at + LINE_BYTES), at)
         if (this.granularity === 'byte') {
           this.#makeDurable(at, visible.subarray(at, at + LINE_BYTES))
         } else this.#version(at / LINE_BYTES)
@@ -352,10 +385,11 @@ export class SimulatedMedia extends Media {
     const held = this.#units.get(unit)
     if (held === undefined) {
       if (!isSame(this.visible, this.durable, at, this.unitBytes)) {
-        this.#units.set(unit, { versions: [contents], flushed: -1 })
+        this.#units.set(unit, { versions: [contents], order: [this.edition], flushed: -1 })
       }
     } else {
       held.versions.push(contents)
+      held.order.push(this.edition)
     }
   }
 
@@ -384,6 +418,7 @@ export class SimulatedMedia extends Media {
     if (upTo < 0) return
     this.#makeDurable(unit * this.unitBytes, held.versions[upTo]!)
     held.versions.splice(0, upTo + 1)
+    held.order.splice(0, upTo + 1)
     held.flushed = -1
     if (held.versions.length === 0) this.#units.delete(unit)
   }

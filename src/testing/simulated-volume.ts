@@ -35,20 +35,26 @@ export function makeImage(options: ImageOptions = {}): Uint8Array {
 export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
   const readable = {
     sizeBytes: media.sizeBytes,
-    read: (offset: number, length: number) => media.visible.slice(offset, offset + length),
+    read: (offset: number, length: number) => media.read(offset, length),
   }
   const found = findSuperblock(readable, 'the simulated device', readOnly)
-  return new Volume(
-    {
-      path: ':memory:',
-      kind: 'memory',
-      backend: 'memory',
-      media,
-      readable,
-      close: () => media.close(),
-    },
-    (checkWritable) =>
-      loadVolume({ media, found, alignBytes: 4096, readOnly, warmBytes: 0, checkWritable }),
-    readOnly,
-  )
+  const load = (checkWritable: () => void) =>
+    loadVolume({ media, found, alignBytes: 4096, readOnly, warmBytes: 0, checkWritable })
+  media.opening = true
+  try {
+    return new Volume(
+      {
+        path: ':memory:',
+        kind: 'memory',
+        backend: 'memory',
+        media,
+        readable,
+        close: () => media.close(),
+      },
+      load,
+      readOnly,
+    )
+  } finally {
+    media.opening = false
+  }
 }

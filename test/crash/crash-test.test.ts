@@ -78,7 +78,7 @@ test('what was stored and never flushed is told, and what was flushed for nothin
     check() {},
   })
   const told = report.unflushed.map(({ model, chunk, offset }) => `${model} ${chunk} ${offset}`)
-  assert.deepEqual(told, ['cache-line a 1024', 'page a 1024'])
+  assert.deepEqual(told, ['cache-line a 1024', 'page a 1024', 'page-prefix a 1024'])
   assert.equal(report.needlessFlushes.length, 1)
   assert.equal(report.needlessFlushes[0]!.count, 1)
   assert.match(report.needlessFlushes[0]!.where, /crash-test\.test\.js/)

@@ -3,17 +3,21 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { MODELS } from '../../src/testing/crash-test.js'
 import { SCENARIOS } from './scenarios.js'
 
 const STATES = 200_000
 
+function runLab(args: readonly string[]) {
+  const run = fileURLToPath(new URL('run.js', import.meta.url))
+  return spawnSync(process.execPath, [run, ...args], { encoding: 'utf8' })
+}
+
 test(`the lab explores ${STATES} crash states and finds nothing wrong`, {
   timeout: 900_000,
 }, (t) => {
-  const run = fileURLToPath(new URL('run.js', import.meta.url))
   const seed = process.env.TEST_SEED ?? '1'
-  const args = [run, '--json', '--states', String(STATES), '--seed', seed]
-  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+  const { status, stdout, stderr } = runLab(['--json', '--states', String(STATES), '--seed', seed])
   assert.equal(status, 0, stderr)
   const report = JSON.parse(stdout)
   t.diagnostic(
@@ -21,9 +25,19 @@ test(`the lab explores ${STATES} crash states and finds nothing wrong`, {
       `${report.nested} cut again in recovery, in ${report.seconds.toFixed(0)} s`,
   )
   assert.ok(report.distinct >= STATES, `${report.distinct} states`)
-  for (const model of ['cache-line', 'page', 'byte']) assert.ok(report.models[model] > 0, model)
+  for (const model of MODELS) assert.ok(report.models[model] > 0, model)
 })
 
 for (const { name, run } of SCENARIOS) {
   test(name, () => run(() => 'go'))
 }
+
+test('a failure prints the command that repeats it', () => {
+  const broken = ['--break', 'settleBeforeHome', '--only', 'two-chunks/page/async-checkpoint']
+  const first = runLab(broken)
+  assert.equal(first.status, 1)
+  const [, command] = /npm run test:crash -- (.*)/.exec(first.stderr)!
+  const again = runLab(command!.split(' ').map((arg) => arg.replace(/^'(.*)'$/, '$1')))
+  assert.equal(again.status, 1)
+  assert.equal(again.stderr, first.stderr)
+})

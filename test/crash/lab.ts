@@ -5,8 +5,10 @@
  * operation, probed with further work, and now and then cut again while it recovers.
  */
 import type { Chunk, Volume } from 'plinth'
-import { forEachCrashState, type Limits } from '../../src/testing/crash-states.js'
-import { fingerprintOf } from '../../src/testing/fingerprint.js'
+import { alignUp, LINE_BYTES } from '../../src/base/units.js'
+import { forEachCrashState, type Known, type Limits } from '../../src/testing/crash-states.js'
+import { combine, fingerprintOf } from '../../src/testing/fingerprint.js'
+import { Image } from '../../src/testing/images.js'
 import { Random } from '../../src/testing/random.js'
 import { recoverState } from '../../src/testing/recover-state.js'
 import {
@@ -16,8 +18,15 @@ import {
   type Verdict,
 } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
-import { EMPTY_HEAP, HEAP_NAME } from './heap-operations.js'
-import { compare, EMPTY, type Loose, type Model, OPERATIONS, type Operation } from './world.js'
+import {
+  compare,
+  EMPTY,
+  type Loose,
+  type Model,
+  OPERATIONS,
+  type Operation,
+  tryOperation,
+} from './world.js'
 
 export interface Age {
   readonly name: string
@@ -58,6 +67,8 @@ export class Lab {
   readonly counts: Counts = { workloads: 0, points: 0, states: 0, nested: 0, distinct: 0 }
   readonly #options: LabOptions
   readonly #known = new Set<number>()
+  /** Images with what they were found to be: what recovery makes of an image is always the same. */
+  readonly #right = new Set<number>()
   readonly #fingerprints = new WeakMap<Uint8Array, number>()
   readonly #probes = new WeakMap<Model, Model>()
 
@@ -71,7 +82,6 @@ export class Lab {
     const models = this.#rehearse(age, operations, crashModel)
     if (models === undefined) return false
     this.counts.workloads++
-    const random = new Random(this.#options.seed)
     const before = models.at(-2)!
     const after = models.at(-1)!
     const last = operations.at(-1)!
@@ -86,30 +96,37 @@ export class Lab {
     }
     let point = 0
     let edition = -1
-    const known = new Set<number>()
-    const explore = (states: readonly [Model, readonly Loose[]][]) => {
+    const tried = new Set<number>()
+    const explore = (wanted: readonly Wanted[]) => {
       this.counts.points++
-      const settled = states.length === 1
+      const settled = wanted.length === 1
       if (media.edition === edition && !settled) return
       edition = media.edition
       // What was right while the operation ran may be wrong once it has returned.
-      if (settled) known.clear()
+      if (settled) tried.clear()
+      const known: Known = {
+        has: (fingerprint) => tried.has(fingerprint) || this.#isRight(fingerprint, wanted),
+        add: (fingerprint) => tried.add(fingerprint),
+      }
+      const random = new Random(this.#options.seed, point)
       forEachCrashState(media, random, this.#options.limits, known, (image, fingerprint) => {
         this.#count(fingerprint)
-        this.#verify(`${what} point ${point}`, image, fingerprint, crashModel, states, random)
+        this.#verify(`${what} point ${point}`, image, fingerprint, crashModel, wanted, known)
       })
       point++
     }
-    const during: [Model, readonly Loose[]][] = [
-      [before, loose],
-      [after, []],
-    ]
-    if (last.middle) during.push([last.middle(before), []])
+    const want = (model: Model, may: readonly Loose[]): Wanted => ({
+      model,
+      loose: may,
+      key: may.length === 0 ? keyOf(crashModel, model) : undefined,
+    })
+    const during = [want(before, loose), want(after, [])]
+    if (last.middle) during.push(want(last.middle(before), []))
     media.onPoint = () => explore(during)
     last.run(volume, before)
     media.onPoint = undefined
     // It has returned: nothing but the state after it is right from here on.
-    explore([[after, []]])
+    explore([want(after, [])])
     media.release()
     return true
   }
@@ -134,19 +151,27 @@ export class Lab {
     crashModel: CrashModel,
   ): Model[] | undefined {
     const media = new SimulatedMedia(crashModel, age.image, false)
-    let volume = openSimulated(media)
-    age.warmUp(volume)
-    const models = [age.model]
-    for (const operation of operations) {
-      const next = operation.run(volume, models.at(-1)!)
-      if (next === undefined) return undefined
-      models.push(next)
-      if (operation.name === 'close') volume = openSimulated(media)
+    try {
+      let volume = openSimulated(media)
+      age.warmUp(volume)
+      const models = [age.model]
+      for (const operation of operations) {
+        const next = tryOperation(operation, volume, models.at(-1)!)
+        if (next === undefined) return undefined
+        models.push(next)
+        if (operation.name === 'close') volume = openSimulated(media)
+      }
+      const different = compare(volume, models.at(-1)!)
+      if (different !== undefined) throw new CrashFailure(`without a crash: ${different}`)
+      return models
+    } finally {
+      media.release()
     }
-    const different = compare(volume, models.at(-1)!)
-    if (different !== undefined) throw new CrashFailure(`without a crash: ${different}`)
-    media.release()
-    return models
+  }
+
+  /** Whether the image was recovered before and found to be just what is wanted now. */
+  #isRight(fingerprint: number, wanted: readonly Wanted[]): boolean {
+    return wanted.some(({ key }) => key !== undefined && this.#right.has(combine(fingerprint, key)))
   }
 
   #verify(
@@ -154,21 +179,25 @@ export class Lab {
     image: Uint8Array,
     fingerprint: number,
     crashModel: CrashModel,
-    states: readonly (readonly [Model, readonly Loose[]])[],
-    random: Random,
+    wanted: readonly Wanted[],
+    known: Known,
   ): void {
-    const { nestOneIn, judge } = this.#options
+    const { seed, nestOneIn, judge } = this.#options
     try {
       recoverState(image, fingerprint, {
         model: crashModel,
-        random,
+        seed,
         nestOneIn,
         judge,
+        known,
         onNested: (nested) => {
           this.#count(nested)
           this.counts.nested++
         },
-        verify: (volume) => this.#compare(volume, states, random),
+        verify: (volume, its, random) => {
+          const key = this.#compare(volume, wanted, random)
+          if (key !== undefined) this.#right.add(combine(its, key))
+        },
       })
     } catch (cause) {
       throw new CrashFailure(`${what}: ${cause instanceof Error ? cause.message : cause}`, {
@@ -177,17 +206,14 @@ export class Lab {
     }
   }
 
-  #compare(
-    volume: Volume,
-    states: readonly (readonly [Model, readonly Loose[]])[],
-    random: Random,
-  ): void {
+  /** Returns the key of what the volume is found to be. */
+  #compare(volume: Volume, wanted: readonly Wanted[], random: Random): number | undefined {
     const differences: string[] = []
-    for (const [model, loose] of states) {
+    for (const { model, loose, key } of wanted) {
       const different = compare(volume, model, loose)
       if (different === undefined) {
         if (random.below(this.#options.probeOneIn) === 0) this.#probe(volume, model)
-        return
+        return key
       }
       differences.push(different)
     }
@@ -205,6 +231,26 @@ export class Lab {
     const different = compare(volume, found)
     if (different !== undefined) throw new CrashFailure(`after further work: ${different}`)
   }
+}
+
+/** A state that is right. */
+interface Wanted {
+  readonly model: Model
+  readonly loose: readonly Loose[]
+  /** A number for the model, where nothing is loose. */
+  readonly key: number | undefined
+}
+
+const keys = new WeakMap<Model, string>()
+
+/** The same for models that say the same of a volume. */
+function keyOf(crashModel: CrashModel, model: Model): number {
+  const text = keys.get(model) ?? JSON.stringify({ ...model, next: 0 })
+  keys.set(model, text)
+  const bytes = Buffer.from(crashModel + text)
+  const lines = new Uint8Array(alignUp(bytes.length, LINE_BYTES))
+  lines.set(bytes)
+  return fingerprintOf(lines)
 }
 
 const PROBE = ['allocate', 'tx-write', 'free', 'tx-several'].map(
@@ -235,41 +281,40 @@ export function makeAges(): Age[] {
     volume.free(all)
     const model = work(volume)
     if (closes) volume.close()
-    return { name, image: media.durable.slice(), model, warmUp }
+    return { name, image: Image.copyOf(media.durable).bytes, model, warmUp }
   }
   const two = (volume: Volume) => runAll(volume, ['allocate', 'tx-write', 'publish'])
+  const used = (volume: Volume) =>
+    runAll(volume, ['object-publish', 'object-allocate'], two(volume))
   return [
     { name: 'fresh', image: fresh, model: EMPTY, warmUp: idle },
-    aged('two-chunks', two),
     aged('nearly-full', (volume) => {
-      const model = two(volume)
+      const model = used(volume)
       const filler = volume.allocate({ size: volume.stats().largestFreeBytes - 2 * GRANULE })
       return including(model, filler)
     }),
-    aged('heap', (volume) => withHeap(volume, [])),
+    // Few and large granules: what counts is the pattern.
+    aged('fragmented', fragment, idle, makeImage({ granule: 8 * GRANULE })),
+    aged(
+      'log-nearly-full',
+      (volume) => withFill(volume, used),
+      (volume) => fillLog(volume, 0),
+    ),
+    // The ring's end comes with the next records: of lines, and of blocks. The log wraps.
+    aged('log-at-end', (volume) => filled(volume, used, 64)),
+    aged('log-block-at-end', (volume) => filled(volume, two, 6000)),
+    aged('two-chunks', two),
     aged('heap-used', (volume) =>
-      withHeap(volume, [
-        'object-publish',
-        'object-allocate',
-        'object-fill',
-        'object-put',
-        'object-publish',
-      ]),
+      runAll(volume, ['object-fill', 'object-put', 'object-publish'], used(volume)),
     ),
     // Not closed: opening it replays, and work goes on from there.
     aged('crashed', two, busy, fresh, false),
-    // Few and large granules: what counts is the pattern.
-    aged('fragmented', fragment, idle, makeImage({ granule: 8 * GRANULE })),
-    aged('log-nearly-full', withFill, (volume) => fillLog(volume, 0)),
-    // The ring's end comes with the next records: of lines, and of blocks.
-    aged('log-at-end', (volume) => filled(volume, 64)),
-    aged('log-block-at-end', (volume) => filled(volume, 6000)),
   ]
 }
 
 /** Every granule taken, then some holes of one. */
 function fragment(volume: Volume): Model {
-  let model: Model = EMPTY
+  let model = runAll(volume, ['object-publish'])
   const holes: Chunk[] = []
   while (volume.stats().largestFreeBytes > 0) {
     const chunk = volume.allocate({ size: GRANULE })
@@ -279,13 +324,6 @@ function fragment(volume: Volume): Model {
   for (const chunk of holes) volume.free(chunk)
   const gone = new Set(holes.map(({ id }) => id))
   return { ...model, chunks: model.chunks.filter(({ id }) => !gone.has(id)) }
-}
-
-/** A volume with a heap beside its chunks. */
-function withHeap(volume: Volume, names: readonly string[]): Model {
-  const model = runAll(volume, ['allocate', 'tx-write', 'publish'])
-  volume.heap(HEAP_NAME)
-  return runAll(volume, names, { ...model, heap: EMPTY_HEAP })
 }
 
 /** Work that ends where it began, with checkpoints between: what was pending once is pending again. */
@@ -312,16 +350,15 @@ function runAll(volume: Volume, names: readonly string[], from = EMPTY): Model {
 function including(model: Model, chunk: Chunk): Model {
   const { id, offset, size } = chunk
   const made = { id, offset, size, type: undefined, name: chunk.name, cells: NO_CELLS }
-  return { chunks: [...model.chunks, made], next: model.next + 1 }
+  return { ...model, chunks: [...model.chunks, made], next: model.next + 1 }
 }
 
-function withFill(volume: Volume): Model {
-  const model = runAll(volume, ['allocate', 'tx-write', 'publish'])
-  return including(model, volume.allocate({ size: FILL_BYTES, name: 'fill' }))
+function withFill(volume: Volume, work: (volume: Volume) => Model): Model {
+  return including(work(volume), volume.allocate({ size: FILL_BYTES, name: 'fill' }))
 }
 
-function filled(volume: Volume, room: number): Model {
-  const model = withFill(volume)
+function filled(volume: Volume, work: (volume: Volume) => Model, room: number): Model {
+  const model = withFill(volume, work)
   fillLog(volume, room)
   return model
 }

@@ -1,10 +1,9 @@
 /** All workloads of up to three operations, in an order that a seed decides, cut into parts for several processes. */
+import { MODELS } from '../../src/testing/crash-test.js'
 import { Random } from '../../src/testing/random.js'
 import type { Model as CrashModel } from '../../src/testing/simulated-media.js'
 import { type Age, makeAges } from './lab.js'
 import { OPERATIONS, type Operation } from './world.js'
-
-export const CRASH_MODELS: readonly CrashModel[] = ['cache-line', 'page', 'byte']
 
 export interface Workload {
   readonly age: Age
@@ -12,37 +11,91 @@ export interface Workload {
   readonly operations: readonly Operation[]
 }
 
+/** A workload in the order of trying, with how many there are of its kind. */
+export interface Planned extends Workload {
+  readonly stage: string
+  readonly ofStage: number
+}
+
 export function nameOf({ age, crashModel, operations }: Workload): string {
   return `${age.name}/${crashModel}/${operations.map(({ name }) => name).join('+')}`
 }
 
-function* sequences(length: number): Generator<readonly Operation[]> {
+function* sequences(of: readonly Operation[], length: number): Generator<readonly Operation[]> {
   if (length === 0) yield []
   else {
-    for (const rest of sequences(length - 1)) {
-      for (const operation of OPERATIONS) yield [...rest, operation]
+    for (const rest of sequences(of, length - 1)) {
+      for (const operation of of) yield [...rest, operation]
     }
   }
 }
 
-/** Short sequences first; within a length shuffled by the seed, so that any part of them is a fair sample. */
+/** What is tried in every sequence of three; the others in every sequence of two, and as time allows. */
+export const CORE_OPERATIONS = [
+  'allocate',
+  'free',
+  'rename',
+  'tx-write',
+  'tx-several',
+  'raw-persist',
+  'publish',
+  'cancel',
+  'object-allocate',
+  'object-free',
+  'checkpoint',
+  'close',
+]
+export const CORE_AGES = ['fresh', 'nearly-full', 'fragmented', 'log-nearly-full', 'log-at-end']
+
+interface Stage {
+  readonly name: string
+  readonly length: number
+  readonly operations: readonly Operation[]
+  readonly ages: readonly Age[]
+}
+
+function stages(ages: readonly Age[]): Stage[] {
+  const core = {
+    name: 'three of the core',
+    length: 3,
+    operations: OPERATIONS.filter(({ name }) => CORE_OPERATIONS.includes(name)),
+    ages: ages.filter(({ name }) => CORE_AGES.includes(name)),
+  }
+  const every = (name: string, length: number) => ({ name, length, operations: OPERATIONS, ages })
+  return [every('one operation', 1), every('two', 2), core, every('three', 3)]
+}
+
+/**
+ * Short sequences first, and of three those of the core; shuffled by the seed among those, so that any
+ * part is a fair sample. None comes twice.
+ */
 export function* workloads(
   seed: number,
   part: { index: number; of: number } = { index: 0, of: 1 },
   longest = 3,
-): Generator<Workload> {
+): Generator<Planned> {
   // Parts differ in the age of the volume: their images are never the same.
-  const ages = makeAges().filter((_, i) => i % part.of === part.index)
-  for (let length = 1; length <= longest; length++) {
+  const own = makeAges().filter((_, i) => i % part.of === part.index)
+  const done: Stage[] = []
+  for (const stage of stages(own)) {
+    const { length, operations, ages } = stage
+    if (length > longest) return
+    const before = done.filter((each) => each.length === length)
     const all: Workload[] = []
-    for (const operations of sequences(length)) {
+    for (const sequence of sequences(operations, length)) {
       for (const age of ages) {
-        for (const crashModel of CRASH_MODELS) all.push({ age, crashModel, operations })
+        if (before.some((each) => includes(each, age, sequence))) continue
+        for (const crashModel of MODELS) all.push({ age, crashModel, operations: sequence })
       }
     }
     shuffle(all, new Random(seed + length))
-    yield* all
+    for (const each of all) yield { ...each, stage: stage.name, ofStage: all.length }
+    done.push(stage)
   }
+}
+
+function includes(stage: Stage, age: Age, sequence: readonly Operation[]): boolean {
+  return stage.ages.includes(age) && sequence.every((each) => stage.operations.includes(each))
 }
 
 function shuffle<T>(items: T[], random: Random): void {
@@ -69,7 +122,7 @@ const DIRECTED = [
 export function* directedWorkloads(): Generator<Workload> {
   for (const sequence of DIRECTED) {
     for (const age of makeAges()) {
-      for (const crashModel of CRASH_MODELS) {
+      for (const crashModel of MODELS) {
         yield findWorkload(`${age.name}/${crashModel}/${sequence}`, age)!
       }
     }
@@ -85,6 +138,6 @@ export function findWorkload(name: string, known?: Age): Workload | undefined {
     .map((each) => OPERATIONS.find((operation) => operation.name === each))
   if (age === undefined || operations === undefined || operations.includes(undefined))
     return undefined
-  if (!CRASH_MODELS.includes(crashModel as CrashModel)) return undefined
+  if (!MODELS.includes(crashModel as CrashModel)) return undefined
   return { age, crashModel: crashModel as CrashModel, operations: operations as Operation[] }
 }

@@ -4,9 +4,10 @@
  * a torn or foreign byte shows.
  */
 import assert from 'node:assert/strict'
-import type { Chunk, Volume } from 'plinth'
+import { type Chunk, PlinthError, type Volume } from 'plinth'
 import {
   compareHeap,
+  EMPTY_HEAP,
   HEAP_NAME,
   HEAP_OPERATIONS,
   type HeapModel,
@@ -98,9 +99,22 @@ function store(chunk: Chunk, cell: number, value: number): void {
   chunk.bytes.set(cellBytes(value), cell * CELL_BYTES)
 }
 
-/** Raw stores to the first cell of the first chunk: where transactions write too. */
-const looseFirst = (model: Model): Loose[] =>
-  model.chunks.length === 0 ? [] : [{ id: model.chunks[0]!.id, cell: 0, value: model.next }]
+/** A raw store to the first cell of the first chunk, where transactions write too; not atomic. */
+function rawStore(
+  name: string,
+  storeDurably: (chunk: Chunk, bytes: Uint8Array, volume: Volume) => void,
+): Operation {
+  return {
+    name,
+    run(volume, model) {
+      const first = model.chunks[0]
+      if (first === undefined) return undefined
+      storeDurably(chunkOf(volume, first), cellBytes(model.next), volume)
+      return withCell(model, 0, 0, model.next)
+    },
+    loose: ({ chunks, next }) => chunks.slice(0, 1).map(({ id }) => ({ id, cell: 0, value: next })),
+  }
+}
 
 const CHUNK_OPERATIONS: readonly Operation[] = [
   {
@@ -260,41 +274,20 @@ const CHUNK_OPERATIONS: readonly Operation[] = [
     },
     middle: (model) => ({ ...model, chunks: model.chunks.slice(1) }),
   },
-  {
-    name: 'raw-persist',
-    run(volume, model) {
-      const first = model.chunks[0]
-      if (first === undefined) return undefined
-      const chunk = chunkOf(volume, first)
-      store(chunk, 0, model.next)
-      chunk.persist(0, CELL_BYTES)
-      return withCell(model, 0, 0, model.next)
-    },
-    loose: looseFirst,
-  },
-  {
-    name: 'write',
-    run(volume, model) {
-      const first = model.chunks[0]
-      if (first === undefined) return undefined
-      chunkOf(volume, first).write(0, cellBytes(model.next))
-      return withCell(model, 0, 0, model.next)
-    },
-    loose: looseFirst,
-  },
-  {
-    name: 'flush-fence',
-    run(volume, model) {
-      const first = model.chunks[0]
-      if (first === undefined) return undefined
-      const chunk = chunkOf(volume, first)
-      store(chunk, 0, model.next)
-      chunk.flush(0, CELL_BYTES)
-      volume.fence()
-      return withCell(model, 0, 0, model.next)
-    },
-    loose: looseFirst,
-  },
+  rawStore('raw-persist', (chunk, bytes) => {
+    chunk.bytes.set(bytes)
+    chunk.persist(0, bytes.length)
+  }),
+  rawStore('write', (chunk, bytes) => chunk.write(0, bytes)),
+  rawStore('flush-fence', (chunk, bytes, volume) => {
+    chunk.bytes.set(bytes)
+    chunk.flush(0, bytes.length)
+    volume.fence()
+  }),
+  rawStore('close-chunk', (chunk, bytes) => {
+    chunk.bytes.set(bytes)
+    chunk.close()
+  }),
   {
     name: 'publish',
     run(volume, model) {
@@ -320,18 +313,6 @@ const CHUNK_OPERATIONS: readonly Operation[] = [
     },
   },
   {
-    name: 'close-chunk',
-    run(volume, model) {
-      const first = model.chunks[0]
-      if (first === undefined) return undefined
-      const chunk = chunkOf(volume, first)
-      store(chunk, 0, model.next)
-      chunk.close()
-      return withCell(model, 0, 0, model.next)
-    },
-    loose: looseFirst,
-  },
-  {
     name: 'checkpoint',
     run(volume, model) {
       volume.checkpoint()
@@ -347,20 +328,34 @@ const CHUNK_OPERATIONS: readonly Operation[] = [
   },
 ]
 
-/** Operations on objects, where the volume has a heap. */
+/** Operations on objects. The first of them makes the heap: a state between. */
 const OBJECT_OPERATIONS = HEAP_OPERATIONS.filter(({ name }) => name.startsWith('object-')).map(
   ({ name, run }): Operation => ({
     name,
     run(volume, model) {
-      if (model.heap === undefined) return undefined
       openHeap(volume)
-      const heap = run(volume, model.heap)
+      const heap = run(volume, model.heap ?? EMPTY_HEAP)
       return heap && { ...model, heap, next: model.next + 1 }
     },
+    middle: (model) => ({ ...model, heap: model.heap ?? EMPTY_HEAP }),
   }),
 )
 
 export const OPERATIONS: readonly Operation[] = [...CHUNK_OPERATIONS, ...OBJECT_OPERATIONS]
+
+/** Does it where it is possible: undefined where the model does not allow it or the volume has no room. */
+export function tryOperation(
+  operation: Operation,
+  volume: Volume,
+  model: Model,
+): Model | undefined {
+  try {
+    return operation.run(volume, model)
+  } catch (error) {
+    if (error instanceof PlinthError && error.code === 'ERR_NO_SPACE') return undefined
+    throw error
+  }
+}
 
 /** Whether the volume is in the state of the model. Returns what is different, undefined for nothing. */
 export function compare(
@@ -380,9 +375,9 @@ export function compare(
     if (size !== chunk.size || type !== chunk.type)
       return `${chunk.name}: size ${size}, type ${type}`
     used += size
-    const { bytes } = volume.chunk(chunk.id)
     for (const [cell, value] of chunk.cells.entries()) {
       if (value === undefined) continue
+      const { bytes } = volume.chunk(chunk.id)
       const at = cell * CELL_BYTES
       const stored = bytes.subarray(at, at + CELL_BYTES)
       const other = loose.find((each) => each.id === chunk.id && each.cell === cell)

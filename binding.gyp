@@ -8,6 +8,7 @@
             "src/native/module.c",
             "src/native/arguments.c",
             "src/native/mapping.c",
+            "src/native/extents.c",
             "src/native/flush.c",
             "src/native/checksum.c",
             "src/native/commit.c",

@@ -4,4 +4,4 @@ import { npm, run } from './run.mjs'
 
 run('scripts/build.mjs')
 run('scripts/build-prebuilds.mjs')
-process.exitCode = npm('pack', ...process.argv.slice(2))
+process.exitCode = npm(['pack', ...process.argv.slice(2)])

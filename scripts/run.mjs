@@ -16,11 +16,11 @@ export function run(file, ...args) {
 }
 
 /** Runs the npm that runs this script, or the one on the path, and returns its exit code. */
-export function npm(...args) {
+export function npm(args, options = { stdio: 'inherit' }) {
   const cli = process.env.npm_execpath
   return cli?.endsWith('npm-cli.js')
-    ? start(process.execPath, [cli, ...args], { stdio: 'inherit' })
-    : start('npm', args, { stdio: 'inherit', shell: process.platform === 'win32' })
+    ? start(process.execPath, [cli, ...args], options)
+    : start('npm', args, { ...options, shell: process.platform === 'win32' })
 }
 
 /** Runs a program in the root and returns its exit code; one that could not start or was killed counts as failed. */

@@ -1,8 +1,14 @@
-/** The public names, one by one. */
+/**
+ * Volumes, chunks, heaps, transactions: the public names, one by one.
+ *
+ * @module plinth
+ */
 export type { Chunk } from './allocator/chunk.js'
 export type { AllocateOptions } from './allocator/chunk-store.js'
 export { ERROR_CODES, type ErrorCode, PlinthError } from './base/errors.js'
+export type { Offset } from './base/units.js'
 export {
+  type Area,
   FINDING_CODES,
   type Finding,
   type FindingCode,
@@ -12,14 +18,19 @@ export {
   type Severity,
 } from './check/finding.js'
 export { formatRepair, type RepairOptions, type RepairReport } from './check/repair.js'
+export { type Environment, environment } from './device/environment.js'
 export type { DeviceKind } from './device/identify.js'
 export type { Backend } from './device/mapper.js'
 export type { Heap } from './heap/heap.js'
 export type { ClassStats, HeapStats } from './heap/heap-stats.js'
 export type { HeapOptions } from './heap/heaps.js'
+export type { ObjectReader } from './heap/object-reader.js'
 export type { Granularity } from './media/media.js'
 export type { Transaction } from './transaction/transaction.js'
+export type { VolumeArea } from './volume/areas.js'
+export type { ChunkInfo, VolumeInfo, VolumeStats } from './volume/info.js'
 export type { Recovery } from './volume/load.js'
-export type { FormatOptions, OpenOptions } from './volume/options.js'
-export type { Probe } from './volume/probe.js'
-export { type ChunkInfo, Volume, type VolumeInfo, type VolumeStats } from './volume/volume.js'
+export type { FormatOptions, OpenOptions, ProbeOptions } from './volume/options.js'
+export type { Evidence, Probe } from './volume/probe.js'
+export type { Restore, RestoreOptions } from './volume/restore.js'
+export { Volume } from './volume/volume.js'

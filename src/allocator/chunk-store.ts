@@ -16,7 +16,7 @@ import {
   encodeText,
 } from '../base/arguments.js'
 import { argumentTypeError, PlinthError } from '../base/errors.js'
-import { GIB } from '../base/units.js'
+import { GIB, type Offset } from '../base/units.js'
 import { CHUNK_STATE, NAME_BYTES_MAX, TYPE_BYTES_MAX } from '../layout/chunk-slot.js'
 import { bytesToGranules, type Geometry, granuleToOffset } from '../layout/geometry.js'
 import type { Batch } from '../log/batch.js'
@@ -28,6 +28,7 @@ import type { ChunkTable, Text } from './chunk-table.js'
 /** One ArrayBuffer holds no more on Node 20, and offsets within a mapping are 32 bits in the commit call. */
 export const CHUNK_BYTES_MAX = 4 * GIB
 
+/** What chunk is wanted. */
 export interface AllocateOptions {
   /** Bytes wanted, 1 to 4 GiB; rounded up to whole granules. */
   readonly size: number
@@ -39,6 +40,15 @@ export interface AllocateOptions {
   readonly align?: number | undefined
   /** Whether its bytes are zero at first; costs writing them. @default false: unspecified */
   readonly zero?: boolean | undefined
+}
+
+/** A chunk as it was on another volume. */
+export interface PlacedChunk {
+  readonly id: number
+  readonly offset: Offset
+  readonly size: number
+  readonly name?: string | undefined
+  readonly type?: string | undefined
 }
 const ALLOCATE_OPTIONS = ['size', 'name', 'type', 'align', 'zero'] as const
 
@@ -57,6 +67,8 @@ export interface ChunkStoreParts {
   readonly log: Log
   readonly warmBytes: number
   readonly readOnly: boolean
+  /** Chunks with known bad blocks may be mapped: their reader gets zeros there. */
+  readonly zeroBadBlocks: boolean
   /** Throws when the volume is closed, failed or read-only. */
   readonly checkWritable: () => void
   /** Called with each new mapping of a chunk, before anybody sees it. */
@@ -76,6 +88,7 @@ export class ChunkStore {
   readonly #warm: LRUCache<number, Mapping> | undefined
   readonly #warmBytes: number
   readonly #readOnly: boolean
+  readonly #zeroBadBlocks: boolean
 
   constructor(parts: ChunkStoreParts) {
     this.table = parts.table
@@ -85,6 +98,7 @@ export class ChunkStore {
     this.#onMap = parts.onMap
     this.#warmBytes = parts.warmBytes
     this.#readOnly = parts.readOnly
+    this.#zeroBadBlocks = parts.zeroBadBlocks
     this.#warm =
       parts.warmBytes === 0
         ? undefined
@@ -174,6 +188,30 @@ export class ChunkStore {
     return chunk
   }
 
+  /**
+   * Takes the very place and id that a chunk had on another volume, in memory alone.
+   * @throws PlinthError ERR_NO_SPACE when they are taken or not of this volume, ERR_CHUNK_EXISTS
+   */
+  place({ id, offset, size, name, type }: PlacedChunk): Chunk {
+    const { granuleBytes, dataAt } = this.#geometry
+    checkInteger(id, 'id', 1)
+    checkInteger(offset, 'offset', 0)
+    const { name: nameText, type: typeText } = this.#parse({ size, name, type })
+    const start = (offset - dataAt) / granuleBytes
+    const granules = size / granuleBytes
+    const slot =
+      Number.isInteger(start) && Number.isInteger(granules)
+        ? this.table.claimAs(id, start, granules, nameText, typeText)
+        : -1
+    if (slot === -1) {
+      throw new PlinthError(
+        'ERR_NO_SPACE',
+        `chunk ${id} cannot have its ${size} bytes at ${offset}: they or its id are taken, or are not of this volume`,
+      )
+    }
+    return this.#newHandle(slot, 'reserved')
+  }
+
   #noSpace(granules: number, align: number): PlinthError {
     const { free, longest } = this.table.granules
     const { granuleBytes } = this.#geometry
@@ -255,6 +293,7 @@ export class ChunkStore {
     const inside = insideOf(chunk)
     let { mapping } = inside
     if (mapping === undefined) {
+      if (!this.#zeroBadBlocks) this.#refuseBad(chunk)
       mapping = this.#takeWarm(chunk.id)
       if (mapping !== undefined) {
         this.log.media.attach(mapping)
@@ -266,6 +305,17 @@ export class ChunkStore {
     }
     inside.usable = mapping
     return mapping
+  }
+
+  /** A chunk with known bad blocks can be freed; its bytes are for those who ask for zeros there. */
+  #refuseBad({ id, offset, size }: Chunk): void {
+    const { badBlocks } = this.log.media
+    if (badBlocks.isEmpty || !badBlocks.touches(offset, size)) return
+    const bytes = badBlocks.within(offset, size).reduce((sum, { length }) => sum + length, 0)
+    throw new PlinthError(
+      'ERR_BAD_BLOCKS',
+      `chunk ${id} has ${bytes} bytes in known bad blocks; copy the rest with readOnly and zeroBadBlocks, then free it`,
+    )
   }
 
   #takeWarm(id: number): Mapping | undefined {

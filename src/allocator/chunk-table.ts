@@ -14,18 +14,19 @@ import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
 import type { GranuleIndex } from '../base/units.js'
+import type { SlotCounts } from '../layout/anchor.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
   type ChunkSlot,
   chunkSlotSeed,
-  decodeChunkSlot,
   GENERATION_MAX,
   SLOTS_MAX,
+  versionOfSlot,
 } from '../layout/chunk-slot.js'
-import { type Geometry, TABLE_AT } from '../layout/geometry.js'
+import { TABLE_AT } from '../layout/geometry.js'
 import type { Batch } from '../log/batch.js'
-import type { Mapping } from '../media/media.js'
+import { SlotCopies, type SlotPlaces } from '../log/slot-copies.js'
 import { FreeIndex } from './free-index.js'
 
 /** Text as it is kept: the string and its bytes. */
@@ -37,16 +38,10 @@ export interface Text {
 const decoder = new TextDecoder('utf-8', { fatal: true })
 const NO_BYTES = new Uint8Array(0)
 
-export interface TablePlaces {
-  readonly geometry: Geometry
-  readonly seed: number
-  readonly head: Mapping
-  readonly tail: Mapping
-}
-
 export class ChunkTable {
   readonly granules: FreeIndex
-  readonly #places: TablePlaces
+  readonly #places: SlotPlaces
+  readonly #copies: SlotCopies
   readonly #secondAt: number
   readonly #freeSlots: FreeIndex
   readonly #slotByName = new Map<string, number>()
@@ -58,10 +53,16 @@ export class ChunkTable {
   readonly #version: Uint32Array
   #slotsUsed = 0
   #chunks = 0
+  /** Granules with known bad blocks that no chunk has: neither free nor anybody's. */
+  readonly keptOut = new Set<GranuleIndex>()
+  /** Slots below `#slotsSeen` that were never written, when they were last looked at. */
+  #holes: number[] = []
+  #slotsSeen = 0
 
-  constructor(places: TablePlaces) {
+  constructor(places: SlotPlaces) {
     const { geometry, tail } = places
     this.#places = places
+    this.#copies = new SlotCopies(places)
     this.#secondAt = geometry.tableCopyAt - tail.offset
     this.granules = new FreeIndex(geometry.granules)
     this.#freeSlots = new FreeIndex(geometry.slots)
@@ -80,25 +81,48 @@ export class ChunkTable {
     return this.#chunks
   }
 
+  /** For the anchor. A slot that was taken in memory alone, below one that was written, is a hole. */
+  slotCounts(): SlotCounts {
+    const copies = this.#copies
+    for (; this.#slotsSeen < this.#slotsUsed; this.#slotsSeen++) this.#holes.push(this.#slotsSeen)
+    this.#holes = this.#holes.filter((slot) => {
+      const copy = copies.isBad(slot, 0) ? 1 : 0
+      const at = copies.at(slot, copy) + CHUNK_SLOT.fields.state[0]
+      return copies.mapping(copy).bytes[at] === 0
+    })
+    return { slotsUsed: this.#slotsUsed, holes: this.#holes.length }
+  }
+
   /**
-   * Reads the slots that were ever used and makes the indexes. Where one copy is damaged or behind,
-   * the other counts: `heal` is called with the slot, and which copy to take the place of which.
-   * @throws PlinthError ERR_VOLUME_CORRUPT when both copies of a slot are damaged, or chunks contradict each other.
+   * Reads the slots that were ever used, as the anchor tells or the log (`logged`), and makes the
+   * indexes. Where one copy is damaged or behind, the other counts: `heal` is called with the slot, and
+   * which copy to take the place of which, when all was read.
+   * @throws PlinthError ERR_VOLUME_CORRUPT when both copies of a slot are damaged or gone, or chunks contradict each other.
    */
-  load(slotsUsed: number, heal: (slot: number, from: 0 | 1) => void): void {
-    const { geometry, head, tail } = this.#places
+  load(anchor: SlotCounts, logged: number, heal: (slot: number, from: 0 | 1) => void): void {
+    const { geometry } = this.#places
+    const copies = this.#copies
+    const slotsUsed = Math.max(anchor.slotsUsed, logged)
     if (slotsUsed > geometry.slots) throw corrupt(`the anchor names ${slotsUsed} chunk slots`)
-    this.#slotsUsed = slotsUsed
+    this.#slotsUsed = this.#slotsSeen = slotsUsed
     const used: number[] = []
+    const wounds: [slot: number, from: 0 | 1][] = []
+    let holes = 0
     for (let slot = 0; slot < slotsUsed; slot++) {
-      const seed = chunkSlotSeed(this.#places.seed, slot)
-      const first = decodeChunkSlot(head.bytes, TABLE_AT + slot * CHUNK_SLOT.bytes, seed)
-      const second = decodeChunkSlot(tail.bytes, this.#secondAt + slot * CHUNK_SLOT.bytes, seed)
+      const [first, second] = [copies.read(slot, 0), copies.read(slot, 1)]
       const winner = newer(first, second)
       if (winner === undefined) throw corrupt(`both copies of chunk slot ${slot} are damaged`)
       const values = winner === 0 ? first! : second!
-      if (versionOf(first) !== versionOf(second)) heal(slot, winner)
-      if (values === 'unused') continue
+      if (
+        versionOfSlot(first) !== versionOfSlot(second) &&
+        !copies.isBad(slot, winner === 0 ? 1 : 0)
+      )
+        wounds.push([slot, winner])
+      if (values === 'unused') {
+        if (slot < anchor.slotsUsed) holes++
+        this.#holes.push(slot)
+        continue
+      }
       this.#generation[slot] = values.generation
       this.#version[slot] = values.version
       if (values.state === CHUNK_STATE.FREE) {
@@ -114,6 +138,11 @@ export class ChunkTable {
       this.#setTexts(slot, values)
       used.push(slot)
     }
+    if (holes > anchor.holes) {
+      throw corrupt(
+        `${holes - anchor.holes} chunk slots are empty in both copies: chunks were lost`,
+      )
+    }
     for (const slot of used) this.#freeSlots.take(slot, 1)
     this.#chunks = used.length
     used.sort((a, b) => this.#start[a]! - this.#start[b]!)
@@ -126,6 +155,27 @@ export class ChunkTable {
       free = start + this.#length[slot]!
     }
     if (free < geometry.granules) this.granules.release(free, geometry.granules - free)
+    this.#keepOut(0, geometry.granules)
+    for (const [slot, from] of wounds) heal(slot, from)
+  }
+
+  /** Of these granules, takes the free ones with known bad blocks for good. */
+  #keepOut(start: GranuleIndex, length: number): void {
+    const { geometry, badBlocks } = this.#places
+    if (badBlocks.isEmpty) return
+    const { dataAt, granuleBytes } = geometry
+    for (const bad of badBlocks.within(dataAt + start * granuleBytes, length * granuleBytes)) {
+      const end = Math.ceil((bad.offset + bad.length - dataAt) / granuleBytes)
+      for (
+        let granule = Math.floor((bad.offset - dataAt) / granuleBytes);
+        granule < end;
+        granule++
+      ) {
+        if (!this.granules.isFree(granule, 1)) continue
+        this.granules.take(granule, 1)
+        this.keptOut.add(granule)
+      }
+    }
   }
 
   #setTexts(slot: number, values: ChunkSlot): void {
@@ -184,21 +234,57 @@ export class ChunkTable {
   ): number {
     const slot = this.#freeSlots.find(1)
     assert(slot !== -1, 'there is a slot for each granule')
+    this.#take(slot, this.#generation[slot]! + 1, start, granules, name, type)
+    return slot
+  }
+
+  /**
+   * Takes the slot and the generation that an id names: a restored chunk keeps its id. Returns the
+   * slot; -1 when the slot, its generation or the granules are taken.
+   */
+  claimAs(
+    id: number,
+    start: GranuleIndex,
+    granules: number,
+    name: Text | undefined,
+    type: Text | undefined,
+  ): number {
+    const slot = id % SLOTS_MAX
+    const generation = Math.floor(id / SLOTS_MAX)
+    const isFree =
+      slot < this.#length.length &&
+      this.#length[slot] === 0 &&
+      generation > this.#generation[slot]! &&
+      generation <= GENERATION_MAX &&
+      this.granules.isFree(start, granules)
+    if (!isFree) return -1
+    this.#take(slot, generation, start, granules, name, type)
+    return slot
+  }
+
+  #take(
+    slot: number,
+    generation: number,
+    start: GranuleIndex,
+    granules: number,
+    name: Text | undefined,
+    type: Text | undefined,
+  ): void {
     this.#freeSlots.take(slot, 1)
     this.granules.take(start, granules)
     if (slot >= this.#slotsUsed) this.#slotsUsed = slot + 1
     this.#start[slot] = start
     this.#length[slot] = granules
-    this.#generation[slot] = this.#generation[slot]! + 1
+    this.#generation[slot] = generation
     this.#types[slot] = type
     this.rename(slot, name)
     this.#chunks++
-    return slot
   }
 
   /** Gives slot, granules and name back: after its free is committed, or when a claim is cancelled. */
   release(slot: number): void {
     this.granules.release(this.#start[slot]!, this.#length[slot]!)
+    this.#keepOut(this.#start[slot]!, this.#length[slot]!)
     this.rename(slot, undefined)
     this.#types[slot] = undefined
     this.#length[slot] = 0
@@ -218,11 +304,21 @@ export class ChunkTable {
     this.#names[slot] = name
   }
 
+  /** Of the two targets that were staged for a slot, the one in a bad block becomes the other. */
+  #avoidBadCopy(slot: number, batch: Batch): void {
+    for (const copy of [0, 1] as const) {
+      if (!this.#copies.isBad(slot, copy)) continue
+      const good = copy === 0 ? 1 : 0
+      batch.retargetSlot(copy, this.#copies.mapping(good), this.#copies.at(slot, good))
+    }
+  }
+
   /** Stages the slot as it now stands: a chunk, or free. */
   stage(slot: number, batch: Batch, state: number): void {
-    const { head, tail, seed } = this.#places
+    const { head, tail, seed, badBlocks } = this.#places
     const offset = slot * CHUNK_SLOT.bytes
     const at = batch.slot(head, TABLE_AT + offset, tail, this.#secondAt + offset)
+    if (!badBlocks.isEmpty) this.#avoidBadCopy(slot, batch)
     const { u8, u32 } = batch.staging
     const isChunk = state === CHUNK_STATE.CHUNK
     const name = isChunk ? (this.#names[slot]?.bytes ?? NO_BYTES) : NO_BYTES
@@ -246,18 +342,13 @@ export class ChunkTable {
   }
 }
 
-function versionOf(slot: ChunkSlot | 'unused' | undefined): number {
-  if (slot === undefined) return -1
-  return slot === 'unused' ? 0 : slot.version
-}
-
 /** Which copy counts: the valid one, of two valid ones the newer. */
 function newer(
   first: ChunkSlot | 'unused' | undefined,
   second: ChunkSlot | 'unused' | undefined,
 ): 0 | 1 | undefined {
   if (first === undefined && second === undefined) return undefined
-  return versionOf(first) >= versionOf(second) || !checks.slotNewer ? 0 : 1
+  return versionOfSlot(first) >= versionOfSlot(second) || !checks.slotNewer ? 0 : 1
 }
 
 function decodeText(bytes: Uint8Array): Text | undefined {

@@ -84,7 +84,7 @@ export class Chunk {
    * `persist`. Empty after `close`, `free` or the end of the volume.
    *
    * `structuredClone` and `postMessage` of any view copy the whole chunk.
-   * @throws PlinthError ERR_CHUNK_CLOSED, ERR_BACKEND_LIMIT
+   * @throws PlinthError ERR_CHUNK_CLOSED, ERR_BACKEND_LIMIT, ERR_BAD_BLOCKS
    */
   get bytes(): Uint8Array {
     const mapping = mappingOf(this, this.#inside.store)
@@ -92,7 +92,7 @@ export class Chunk {
     return mapping.bytes
   }
 
-  /** The same as a DataView. */
+  /** The same as a DataView. @throws as `bytes` */
   get view(): DataView {
     const { buffer, byteOffset, byteLength } = this.bytes
     this.#inside.mutableView ??= new DataView(buffer, byteOffset, byteLength)
@@ -109,7 +109,10 @@ export class Chunk {
     this.#inside.store.log.persist(this.#writable(), offset, length)
   }
 
-  /** The first half of `persist`: durable after the next `volume.fence()`. */
+  /**
+   * The first half of `persist`: durable after the next `volume.fence()`, in no order before it.
+   * @throws as `persist`
+   */
   flush(offset: number, length: number): void {
     checkRange(this, offset, length)
     this.#inside.store.log.flush(this.#writable(), offset, length)
@@ -134,6 +137,7 @@ export class Chunk {
     if (this.#inside.state === 'live') this.#inside.store.close(this)
   }
 
+  /** The same as `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close()
   }

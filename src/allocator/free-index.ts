@@ -58,10 +58,17 @@ export class FreeIndex {
     return -1
   }
 
+  /** Whether all of these cells are free. */
+  isFree(start: number, length: number): boolean {
+    if (start < 0 || length < 1 || start + length > this.cells) return false
+    const runStart = this.#runStart(start)
+    return runStart !== -1 && start + length <= runStart + this.#tree[this.#leaves + runStart]!
+  }
+
   /** Takes free cells. */
   take(start: number, length: number): void {
     const runStart = this.#runStart(start)
-    const runLength = this.#tree[this.#leaves + runStart]!
+    const runLength = runStart === -1 ? 0 : this.#tree[this.#leaves + runStart]!
     assert(
       runLength > 0 && start + length <= runStart + runLength,
       'taking cells that are not free',
@@ -130,13 +137,13 @@ export class FreeIndex {
     return node - this.#leaves
   }
 
-  /** Start of the run that holds a free cell: the last run that begins at it or before it. */
+  /** Start of the run that holds a free cell: the last run that begins at it or before it; -1 for none. */
   #runStart(cell: number): number {
     const tree = this.#tree
     let node = this.#leaves + cell
     while (tree[node] === 0) {
       while ((node & 1) === 0) node >>>= 1
-      assert(node > 1, 'taking cells that are not free')
+      if (node <= 1) return -1
       node--
     }
     while (node < this.#leaves) {

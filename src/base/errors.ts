@@ -6,10 +6,11 @@
  *   mishaps    PlinthError              what a careful caller can still meet
  */
 
-/** What a careful caller can meet, each with what it means. README prints this table. */
+/** What a careful caller can meet, each with what it means. README has this table, and a test compares. */
 export const ERROR_CODES = {
   ERR_BACKEND_LIMIT: 'the mmap-io backend cannot do this exactly, so it does not try',
   ERR_BACKEND_MISSING: 'the wanted mapping backend cannot be loaded',
+  ERR_BAD_BLOCKS: 'known bad blocks of the device are where they cannot be left alone',
   ERR_BAD_POINTER: 'this is not the pointer of a live object of this heap',
   ERR_CHUNK_CLOSED: 'the chunk handle was closed or its chunk was freed',
   ERR_CHUNK_EXISTS: 'another chunk has this name',
@@ -27,8 +28,10 @@ export const ERROR_CODES = {
   ERR_HEAP_CLASSES: 'the heap exists without the wanted size classes',
   ERR_HEAP_NOT_FOUND: 'no heap has this name, and a reader makes none',
   ERR_NO_SPACE: 'no free run of granules is long enough',
+  ERR_NOT_A_MAP: 'the heap of this name holds something else than an ordered map',
   ERR_NOT_A_VOLUME: 'the device does not hold a plinth volume',
   ERR_READ_ONLY: 'the volume is open for reading only',
+  ERR_SNAPSHOT_CLOSED: 'the snapshot of an ordered map was closed',
   ERR_TX_ACTIVE: 'a transaction is under way: transactions do not nest',
   ERR_TX_ENDED: 'the transaction has ended',
   ERR_TX_PROMISE: 'a transaction function must be synchronous',
@@ -37,8 +40,10 @@ export const ERROR_CODES = {
   ERR_VOLUME_CLOSED: 'the volume is closed',
   ERR_VOLUME_CORRUPT: 'the bytes on the device contradict their checksums or each other',
   ERR_VOLUME_FAILED: 'a barrier failed: close the volume and open it again',
+  ERR_VOLUME_INCOMPLETE: 'a restore to this volume did not end',
 } as const
 
+/** A code of a `PlinthError`. */
 export type ErrorCode = keyof typeof ERROR_CODES
 
 /** Codes of the argument errors, which are plain `TypeError` and `RangeError` as Node's own are. */
@@ -50,8 +55,10 @@ export type ArgumentCode =
 
 /** What a careful caller can still meet: a full volume, a damaged device, a second opener. */
 export class PlinthError extends Error {
+  /** Stable within a major version; the message is not. */
   readonly code: ErrorCode
 
+  /** @internal */
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options)
     this.name = 'PlinthError'

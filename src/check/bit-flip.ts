@@ -67,16 +67,30 @@ function flippedBit(
       : (POSITION_AT + 4) * 8 + bitOf(highFlips)
   }
   if (checksum !== undefined) {
-    const difference = checksum ^ stored
-    if (countBits(difference) === 1) return bitOf(difference)
-    const checked = checkedFor(recordBytes)
-    const fromEnd = distanceOf(difference, checked - 4)
-    if (fromEnd !== undefined) return (checked - 1 - (fromEnd >>> 3)) * 8 + (fromEnd & 7)
+    const bit = flippedBitOf(checksum ^ stored, 0, checkedFor(recordBytes))
+    if (bit !== undefined) return bit
   }
   for (let bit = 0; bit < 32; bit++) {
     if (checksumFor((recordBytes ^ (1 << bit)) >>> 0) === stored) return BYTES_AT * 8 + bit
   }
   return undefined
+}
+
+/**
+ * Number of the flipped bit of `length` bytes with a checksum over them at `checksumAt`; `difference` is
+ * the checksum as it should be, xor what stands there.
+ */
+export function flippedBitOf(
+  difference: number,
+  checksumAt: number,
+  length: number,
+): number | undefined {
+  if (countBits(difference) === 1) return checksumAt * 8 + bitOf(difference)
+  const fromEnd = distanceOf(difference, length)
+  if (fromEnd === undefined) return undefined
+  const byte = length - 1 - (fromEnd >>> 3)
+  const isCovered = byte < checksumAt || byte >= checksumAt + 4
+  return isCovered ? byte * 8 + (fromEnd & 7) : undefined
 }
 
 /**

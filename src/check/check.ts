@@ -1,7 +1,9 @@
 /** The check: its steps, in order. Each stands on what those before it have made out. */
 import { checkAnchors } from './anchors.js'
+import { checkBadBlocks } from './bad-blocks.js'
 import { checkDirectory } from './directory.js'
 import type { Finding, PlannedFix, Problem } from './finding.js'
+import { checkHeaps } from './heaps.js'
 import { Inspection, type Readable } from './inspection.js'
 import { checkLog } from './log.js'
 import { checkMemory, type Memory } from './memory.js'
@@ -10,16 +12,14 @@ import { checkTable } from './table.js'
 
 type Step = (inspection: Inspection) => Iterable<Problem>
 
-/**
- * A step that looks into chunks (their own structures: type `plinth.…`) comes last: it finds them in
- * `inspection.chunks` and reads them with `inspection.readData`.
- */
 const STEPS: readonly Step[] = [
   checkSuperblocks,
   checkAnchors,
   checkLog,
   checkTable,
   checkDirectory,
+  checkHeaps,
+  checkBadBlocks,
 ]
 
 /** What an open volume adds. */
@@ -40,8 +40,15 @@ export function checkDevice(device: Readable, open?: OpenVolume): Checked {
   const findings: Finding[] = []
   const fixes: PlannedFix[] = []
   const take = (problems: Iterable<Problem>) => {
-    for (const { fixes: its = [], ...finding } of problems) {
-      findings.push({ ...finding, fixable: its.length > 0 && its.every(({ drops }) => !drops) })
+    for (const { fixes: all = [], ...finding } of problems) {
+      // What would be written to a bad block mends nothing.
+      const its = all.filter(
+        ({ offset, bytes }) => !device.badBlocks?.touches(offset, bytes.length),
+      )
+      findings.push({
+        ...finding,
+        fixable: its.length > 0 && its.length === all.length && its.every(({ drops }) => !drops),
+      })
       for (const fix of its) fixes.push(fix)
     }
   }

@@ -8,12 +8,14 @@
  */
 import type { Offset } from '../base/units.js'
 
-/** Every code with what it means. README prints this table. */
+/** Every code with what it means. docs/guarantees.md has this table, and a test compares. */
 export const FINDING_CODES = {
   'not-a-volume': 'neither superblock is there',
   'superblock-damaged': 'a copy of the superblock does not pass its checksum or is gone',
   'superblock-differs': 'both superblocks are whole and say different things',
+  'bad-blocks': 'the device has known bad blocks where the volume has something',
   'format-too-new': 'the volume uses a format or a feature that this version does not know',
+  'restore-incomplete': 'a restore to this volume did not end',
   'geometry-impossible': 'the superblock describes a volume that cannot be',
   'device-truncated': 'the device is smaller than the volume on it',
   'anchor-damaged': 'a copy of the anchor does not pass its checksum or makes no sense',
@@ -26,20 +28,32 @@ export const FINDING_CODES = {
   'slot-damaged': 'one copy of a slot of the chunk table does not pass its checksum',
   'slot-behind': 'one copy of a slot of the chunk table is older than the other',
   'slot-differs': 'both copies of a slot are whole, equally new, and say different things',
-  'slot-lost': 'both copies of a slot of the chunk table are damaged',
+  'slot-lost': 'both copies of a slot of the chunk table are damaged or gone',
   'slot-beyond-used': 'something is in slots of the chunk table that were never used',
   'chunk-out-of-bounds': 'a chunk runs past the end of the volume',
   'chunk-overlap': 'two chunks have the same granules',
   'name-twice': 'two chunks have the same name',
   'text-invalid': 'a name or a type is not UTF-8 or not padded with zeros',
+  'heap-damaged': 'the header of a heap does not pass its checksum or contradicts its chunk',
+  'heap-root': 'the root of a heap is not the pointer of one of its live objects',
+  'heap-chunk-invalid':
+    "a chunk has the type of a heap's chunk, and a name or place that no such chunk has",
+  'heap-orphan': 'a chunk belongs to a heap that is not there',
+  'slab-header-damaged': 'the header of a slab chunk is not what the chunk table says',
+  'slab-entry-damaged': 'the entry of a slab does not pass its checksum or cannot be there',
+  'slab-bits-impossible': 'a bitmap has objects where there are no blocks',
   'space-miscounted': 'used, free and metadata bytes do not add up to the volume',
   'memory-differs': 'what the open volume has in memory is not what is on the device',
 } as const
 
+/** What a finding is. */
 export type FindingCode = keyof typeof FINDING_CODES
+/** How bad a finding is: nothing wrong, damaged but whole, or lost. */
 export type Severity = 'info' | 'warning' | 'error'
-export type Area = 'device' | 'superblock' | 'anchor' | 'log' | 'chunk-table' | 'memory'
+/** The part of a volume that a finding is about. */
+export type Area = 'device' | 'superblock' | 'anchor' | 'log' | 'chunk-table' | 'heap' | 'memory'
 
+/** Where a finding is. */
 export interface Place {
   readonly area: Area
   /** Of what is kept twice: the one at the head or the one at the tail. */
@@ -48,6 +62,7 @@ export interface Place {
   readonly offset: number
 }
 
+/** One thing that `check` reports. */
 export interface Finding {
   readonly code: FindingCode
   readonly severity: Severity
@@ -77,6 +92,16 @@ export interface PlannedFix extends Fix {
 /** A finding as a step of the check gives it, with the writes that would mend it. */
 export interface Problem extends Omit<Finding, 'fixable'> {
   readonly fixes?: readonly PlannedFix[]
+}
+
+/** What is at an offset of the device is not what memory has. */
+export function differs(offset: Offset, message: string): Problem {
+  return {
+    code: 'memory-differs',
+    severity: 'error',
+    place: { area: 'memory', offset },
+    message: `${message}; close the volume and open it again`,
+  }
 }
 
 /** One line a finding, the worst first; 'no findings' for none. */

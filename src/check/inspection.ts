@@ -2,19 +2,24 @@
  * One look at a volume: the device's bytes, and what the steps of the check have made out so far.
  * Each step fills in what the next one stands on; where it cannot, those behind it have nothing to do.
  *
- *   superblocks ─▶ geometry ─▶ anchors ─▶ anchor ─▶ log ─▶ loggedSlots, changes ─▶ table ─▶ slots ─▶ directory
+ *   superblocks ─▶ geometry ─▶ anchors ─▶ anchor ─▶ log ─▶ loggedSlots, changes ─▶ table ─▶ chunks ─▶ directory, heaps
  *
  * Nothing here writes. What the log says is put over the bytes in memory, as recovery would on the device.
  */
 import type { Offset } from '../base/units.js'
+import type { SizeClasses } from '../heap/size-classes.js'
 import type { Anchor } from '../layout/anchor.js'
 import type { ChunkSlot } from '../layout/chunk-slot.js'
 import type { Geometry } from '../layout/geometry.js'
+import type { SlabLayout } from '../layout/heap.js'
 import type { Superblock } from '../layout/superblock.js'
+import type { BadBlocks } from '../media/bad-blocks.js'
 
 /** The bytes of a device. */
 export interface Readable {
   readonly sizeBytes: number
+  /** Known bad blocks, which are read as zeros. */
+  readonly badBlocks?: BadBlocks | undefined
   /** A copy of `length` bytes; zeros behind the device's end. */
   read(offset: Offset, length: number): Uint8Array
 }
@@ -29,6 +34,46 @@ interface Change {
 export interface FoundChunk {
   readonly slot: number
   readonly values: ChunkSlot
+}
+
+/** A slab whose entry is whole. */
+export interface FoundSlab {
+  readonly unit: number
+  readonly units: number
+  readonly blockBytes: number
+  readonly blocks: number
+  readonly type: number
+  /** Of block 0, within the chunk. */
+  readonly blocksAt: number
+}
+
+/** A chunk with slabs. */
+export interface FoundSlabChunk {
+  readonly id: number
+  readonly offset: Offset
+  readonly firstUnit: number
+  readonly units: number
+  readonly unitBytes: number
+  readonly layout: SlabLayout
+  readonly slabs: FoundSlab[]
+  /** Whether all of its entries are whole. */
+  isSound: boolean
+}
+
+/** A heap whose header is whole, or can be mended. */
+export interface FoundHeap {
+  readonly id: number
+  readonly offset: Offset
+  /** In words. */
+  readonly name: string
+  /** All 64 bits. */
+  readonly root: bigint
+  readonly unitBytes: number
+  readonly classes: SizeClasses
+  /** The root chunk first, then by number of their first unit. */
+  readonly chunks: FoundSlabChunk[]
+  /** Offsets of the large objects, with the ids of their chunks. */
+  readonly larges: Map<Offset, number>
 }
 
 export class Inspection {
@@ -50,6 +95,10 @@ export class Inspection {
   readonly changes: Change[] = []
   /** The chunks, as recovery would leave them; undefined until the table was read. */
   chunks: FoundChunk[] | undefined
+  /** By id of the root chunk. */
+  readonly heaps = new Map<number, FoundHeap>()
+  /** Changes by granule, in order. */
+  #changesAt: Map<number, Change[]> | undefined
 
   constructor(device: Readable, open?: { logUsedBytes: number }) {
     this.device = device
@@ -61,13 +110,53 @@ export class Inspection {
   readData(offset: Offset, length: number): Uint8Array {
     const bytes = this.device.read(offset, length)
     const end = offset + length
+    this.#forEachChange(offset, end, (change, from, to) => {
+      bytes.set(change.bytes.subarray(from - change.offset, to - change.offset), from - offset)
+    })
+    return bytes
+  }
+
+  /** Whether recovery would write to some of these bytes. */
+  isLogged(offset: Offset, length: number): boolean {
+    let is = false
+    this.#forEachChange(offset, offset + length, () => {
+      is = true
+    })
+    return is
+  }
+
+  /** What the log says of a range of the data area, cut at the ends of granules. */
+  #forEachChange(
+    offset: Offset,
+    end: Offset,
+    visit: (change: Change, from: Offset, to: Offset) => void,
+  ): void {
+    const { dataAt, granuleBytes } = this.geometry!
+    this.#changesAt ??= this.#indexChanges()
+    if (this.#changesAt.size === 0) return
+    for (let at = offset; at < end; ) {
+      const granule = Math.floor((at - dataAt) / granuleBytes)
+      const next = dataAt + (granule + 1) * granuleBytes
+      for (const change of this.#changesAt.get(granule) ?? []) {
+        const from = Math.max(at, change.offset)
+        const to = Math.min(end, next, change.offset + change.bytes.length)
+        if (from < to) visit(change, from, to)
+      }
+      at = next
+    }
+  }
+
+  #indexChanges(): Map<number, Change[]> {
+    const { dataAt, granuleBytes } = this.geometry!
+    const index = new Map<number, Change[]>()
     for (const change of this.changes) {
-      const from = Math.max(offset, change.offset)
-      const to = Math.min(end, change.offset + change.bytes.length)
-      if (from < to) {
-        bytes.set(change.bytes.subarray(from - change.offset, to - change.offset), from - offset)
+      const last = Math.floor((change.offset + change.bytes.length - 1 - dataAt) / granuleBytes)
+      for (let at = Math.floor((change.offset - dataAt) / granuleBytes); at <= last; at++) {
+        const list = index.get(at)
+        if (list === undefined) index.set(at, [change])
+        else list.push(change)
       }
     }
-    return bytes
+    return index
   }
 }

@@ -1,11 +1,14 @@
 /**
  * An open volume's memory against the device: the chunks that it knows are those that recovery would
- * find, and every granule is either a chunk's or in the free index, once.
+ * find, every granule is either a chunk's or in the free index, once, and heaps have the same objects.
  */
 import type { ChunkTable } from '../allocator/chunk-table.js'
+import type { Offset } from '../base/units.js'
+import type { HeapSpace } from '../heap/heap-space.js'
 import { CHUNK_SLOT } from '../layout/chunk-slot.js'
 import { TABLE_AT } from '../layout/geometry.js'
-import type { Problem } from './finding.js'
+import { differs, type Problem } from './finding.js'
+import { checkHeapMemory } from './heap-memory.js'
 import type { Inspection } from './inspection.js'
 
 /** What an open volume has in memory. */
@@ -13,6 +16,8 @@ export interface Memory {
   readonly table: ChunkTable
   /** Whether a slot is taken in memory alone. */
   readonly isReserved: (slot: number) => boolean
+  /** Of the heaps that are open. */
+  readonly heaps: Iterable<HeapSpace>
 }
 
 export function* checkMemory(inspection: Inspection, memory: Memory): Iterable<Problem> {
@@ -27,14 +32,19 @@ export function* checkMemory(inspection: Inspection, memory: Memory): Iterable<P
       table.granulesOf(slot) === values.granules &&
       isText(table.nameOf(slot)?.bytes, values.name, values.nameBytes) &&
       isText(table.typeOf(slot)?.bytes, values.type, values.typeBytes)
-    if (!isSame) yield differs(slot, `chunk slot ${slot} on the device is not as in memory`)
+    if (!isSame)
+      yield differs(slotPlace(slot), `chunk slot ${slot} on the device is not as in memory`)
   }
   for (const slot of known) {
     if (!memory.isReserved(slot)) {
-      yield differs(slot, `chunk slot ${slot} holds a chunk in memory, but not on the device`)
+      yield differs(
+        slotPlace(slot),
+        `chunk slot ${slot} holds a chunk in memory, but not on the device`,
+      )
     }
   }
   yield* checkFreeIndex(inspection, table)
+  for (const space of memory.heaps) yield* checkHeapMemory(inspection, space)
 }
 
 function* checkFreeIndex(inspection: Inspection, table: ChunkTable): Iterable<Problem> {
@@ -49,31 +59,27 @@ function* checkFreeIndex(inspection: Inspection, table: ChunkTable): Iterable<Pr
     free += length
     runs.push({ start, length, what: 'a free run' })
   })
+  for (const start of table.keptOut) runs.push({ start, length: 1, what: 'a bad granule' })
   runs.sort((a, b) => a.start - b.start)
   let end = 0
   for (const { start, length, what } of runs) {
     if (start !== end) {
       const how = start > end ? `granules ${end} to ${start} are nobody's before` : 'overlaps'
-      yield differs(0, `the free index is wrong: ${how} ${what} at granule ${start}`)
+      yield differs(TABLE_AT, `the free index is wrong: ${how} ${what} at granule ${start}`)
       return
     }
     end = start + length
   }
   if (end !== granules || free !== table.granules.free) {
     yield differs(
-      0,
+      TABLE_AT,
       `the free index is wrong: it reaches to granule ${end} of ${granules}, and counts ${table.granules.free} free ones instead of ${free}`,
     )
   }
 }
 
-function differs(slot: number, message: string): Problem {
-  return {
-    code: 'memory-differs',
-    severity: 'error',
-    place: { area: 'memory', offset: TABLE_AT + slot * CHUNK_SLOT.bytes },
-    message: `${message}; close the volume and open it again`,
-  }
+function slotPlace(slot: number): Offset {
+  return TABLE_AT + slot * CHUNK_SLOT.bytes
 }
 
 function isText(text: Uint8Array | undefined, bytes: Uint8Array, length: number): boolean {

@@ -2,10 +2,12 @@
  * Repair: the fixes that a check has found, written one at a time.
  *
  * Each fix overwrites a copy that does not count, from the one that does; so at any instant
- * everything that the volume stands on is whole, and a crash leaves it no worse. Only `dropDamaged`
- * writes where nothing is whole.
+ * everything that the volume stands on is whole, and a crash leaves it no worse. Of what is kept once (heaps) it
+ * writes damaged bytes alone, and what a crash leaves of that is mended by the next repair. Only
+ * `dropDamaged` writes where nothing tells what was there.
  */
-import { assert } from '../base/assert.js'
+import { alignDown, alignUp } from '../base/units.js'
+import type { Geometry } from '../layout/geometry.js'
 import type { Mapping, Media } from '../media/media.js'
 import {
   describePlace,
@@ -15,17 +17,21 @@ import {
   type PlannedFix,
 } from './finding.js'
 
+/** Options of `Volume.repair`. */
 export interface RepairOptions {
   /** Say what would be done and write nothing. @default true */
   readonly dryRun?: boolean | undefined
   /**
-   * Give up chunks of which both slots are damaged, so that the rest of the volume can be opened.
+   * Give up what nothing on the device can restore, so that the rest can be used: chunks of which both
+   * slots are damaged, slabs whose entry is lost, chunks of heaps that are gone, a root that is no pointer.
    * @default false
    */
   readonly dropDamaged?: boolean | undefined
 }
 
+/** What `Volume.repair` found and did. */
 export interface RepairReport {
+  /** Whether nothing was written. */
   readonly dryRun: boolean
   /** What was found before. */
   readonly findings: readonly Finding[]
@@ -59,18 +65,21 @@ export function remainingAfter(
 /** Writes fixes. Durable when it returns. */
 export function applyFixes(
   media: Media,
-  mappings: readonly Mapping[],
+  metadata: readonly Mapping[],
+  { dataAt, granuleBytes }: Geometry,
   fixes: readonly PlannedFix[],
 ): void {
   for (const { offset, bytes } of fixes) {
-    const mapping = mappings.find(
-      (each) => offset >= each.offset && offset + bytes.length <= each.offset + each.length,
-    )
-    assert(mapping !== undefined, 'fixes are within the metadata')
+    const end = offset + bytes.length
+    const isWithin = (each: Mapping) => offset >= each.offset && end <= each.offset + each.length
+    const known = metadata.find(isWithin)
+    const start = dataAt + alignDown(offset - dataAt, granuleBytes)
+    const mapping = known ?? media.map(start, alignUp(end - start, granuleBytes))
     // One copy, then a fence: the other copy is whole while this one is written. A crash here leaves
     // this one damaged, as it was.
     media.write(mapping, offset - mapping.offset, bytes)
     media.fence()
+    if (known === undefined) media.unmap(mapping)
   }
 }
 

@@ -13,6 +13,7 @@ import {
   decodeSuperblock,
   FEATURES_KNOWN,
   FORMAT_VERSION,
+  INCOMPATIBLE,
   MAGIC,
   SUPERBLOCK,
   type Superblock,
@@ -203,6 +204,14 @@ function refusal(superblock: Superblock, device: Readable): Problem | undefined 
       severity: 'error',
       place,
       message: `the volume has format ${superblock.version} with features ${unknown}; this version knows format ${FORMAT_VERSION}`,
+    }
+  }
+  if ((superblock.incompatible & INCOMPATIBLE.RESTORING) !== 0) {
+    return {
+      code: 'restore-incomplete',
+      severity: 'error',
+      place,
+      message: 'a restore to this volume did not end; restore it again',
     }
   }
   const geometry = geometryOf(superblock)

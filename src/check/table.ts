@@ -1,9 +1,11 @@
 /**
  * The chunk table: both copies of each slot. A slot that the log changes is what the log says, and
  * its copies may be anything: recovery writes both. Everywhere else both are whole and the same,
- * and behind the slots that were ever used there is nothing.
+ * behind the slots that were ever used there is nothing, and among them no more are empty than the
+ * anchor says.
  */
 import { MIB, type Offset } from '../base/units.js'
+import type { Anchor } from '../layout/anchor.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
@@ -12,9 +14,10 @@ import {
   decodeChunkSlot,
   encodeChunkSlot,
   GENERATION_MAX,
+  versionOfSlot,
 } from '../layout/chunk-slot.js'
 import { type Geometry, TABLE_AT } from '../layout/geometry.js'
-import type { FindingCode, Problem } from './finding.js'
+import type { FindingCode, PlannedFix, Problem } from './finding.js'
 import type { FoundChunk, Inspection } from './inspection.js'
 
 const SLOT_BYTES = CHUNK_SLOT.bytes
@@ -23,6 +26,13 @@ const NAMES = ['first', 'second'] as const
 const ZEROS = new Uint8Array(MIB)
 
 type Decoded = ChunkSlot | 'unused' | undefined
+
+/** A slot below `slotsUsed` that is empty in the copy that counts. */
+interface Empty {
+  readonly slot: number
+  /** What is wrong with the other copy, if it may be empty. */
+  readonly problem: Problem | undefined
+}
 
 /** A stretch of both copies. */
 interface Window {
@@ -37,6 +47,7 @@ export function* checkTable(inspection: Inspection): Iterable<Problem> {
   let slotsUsed = anchor.slotsUsed
   for (const slot of loggedSlots.keys()) slotsUsed = Math.max(slotsUsed, slot + 1)
   const chunks: FoundChunk[] = []
+  const empty: Empty[] = []
   for (let slot = 0; slot < geometry.slots; slot += WINDOW_SLOTS) {
     const count = Math.min(WINDOW_SLOTS, geometry.slots - slot)
     const [first, second] = placesOf(geometry, slot)
@@ -45,9 +56,10 @@ export function* checkTable(inspection: Inspection): Iterable<Problem> {
       count,
       copies: [device.read(first, count * SLOT_BYTES), device.read(second, count * SLOT_BYTES)],
     }
-    yield* checkUsed(inspection, window, slotsUsed, chunks)
+    yield* checkUsed(inspection, window, slotsUsed, chunks, empty)
     yield* checkUnused(inspection, window, slotsUsed)
   }
+  yield* checkEmpty(inspection, anchor, empty)
   inspection.chunks = chunks
 }
 
@@ -60,6 +72,7 @@ function* checkUsed(
   window: Window,
   slotsUsed: number,
   chunks: FoundChunk[],
+  empty: Empty[],
 ): Iterable<Problem> {
   const { seed, loggedSlots } = inspection
   const geometry = inspection.geometry!
@@ -77,21 +90,24 @@ function* checkUsed(
           place: { area: 'log', offset: geometry.logAt },
           message: `the log changes chunk slot ${slot} to something that is not whole`,
         }
-      } else yield* checkNotAhead(window, slot, slotSeed, versionOf(values))
+      } else yield* checkNotAhead(window, slot, slotSeed, versionOfSlot(values))
     } else {
       const at = (slot - window.slot) * SLOT_BYTES
       const copies = window.copies.map((bytes) => bytes.subarray(at, at + SLOT_BYTES))
       const found = copies.map((bytes) => decodeChunkSlot(bytes, 0, slotSeed))
       const [first, second] = found
-      const winner = versionOf(first) >= versionOf(second) ? 0 : 1
+      const winner = versionOfSlot(first) >= versionOfSlot(second) ? 0 : 1
       values = found[winner]
       const places = placesOf(geometry, slot)
-      if (values === undefined) yield lost(places, slot, slotSeed, copies)
+      let problem: Problem | undefined
+      if (values === undefined) problem = lost(places, slot, seed, copies)
       else if (Buffer.compare(copies[0]!, copies[1]!) !== 0) {
         const code = codeFor(first, second)
         const copy = winner === 0 ? 1 : 0
-        yield differing(code, places[copy], copy, slot, copies[winner]!)
+        problem = differing(code, places[copy], copy, slot, copies[winner]!)
       }
+      if (values === 'unused') empty.push({ slot, problem })
+      else if (problem !== undefined) yield problem
     }
     if (values !== undefined && values !== 'unused' && values.state === CHUNK_STATE.CHUNK) {
       chunks.push({ slot, values })
@@ -108,7 +124,7 @@ function* checkNotAhead(
 ): Iterable<Problem> {
   const at = (slot - window.slot) * SLOT_BYTES
   const ahead = window.copies.findIndex(
-    (bytes) => versionOf(decodeChunkSlot(bytes, at, seed)) > version,
+    (bytes) => versionOfSlot(decodeChunkSlot(bytes, at, seed)) > version,
   )
   if (ahead === -1) return
   yield {
@@ -119,15 +135,9 @@ function* checkNotAhead(
   }
 }
 
-/** Higher is newer; that of a damaged copy is below all. */
-function versionOf(slot: Decoded): number {
-  if (slot === undefined) return -1
-  return slot === 'unused' ? 0 : slot.version
-}
-
 function codeFor(first: Decoded, second: Decoded): FindingCode {
   if (first === undefined || second === undefined) return 'slot-damaged'
-  return versionOf(first) === versionOf(second) ? 'slot-differs' : 'slot-behind'
+  return versionOfSlot(first) === versionOfSlot(second) ? 'slot-differs' : 'slot-behind'
 }
 
 function differing(
@@ -156,6 +166,30 @@ function differing(
   }
 }
 
+/** Some slots below the anchor's `slotsUsed` were never written. More are empty: those had chunks, or had had some. */
+function* checkEmpty(
+  { geometry, seed }: Inspection,
+  { slotsUsed, holes }: Anchor,
+  empty: readonly Empty[],
+): Iterable<Problem> {
+  const suspects = empty.filter(({ slot }) => slot < slotsUsed)
+  if (suspects.length <= holes) {
+    for (const { problem } of empty) if (problem !== undefined) yield problem
+    return
+  }
+  const slots = suspects.map(({ slot }) => slot)
+  const which = slots.length === 1 ? `slot ${slots[0]} is` : `${slots.length} slots are`
+  yield {
+    code: 'slot-lost',
+    severity: 'error',
+    place: { area: 'chunk-table', offset: TABLE_AT + slots[0]! * SLOT_BYTES },
+    message:
+      `${which} empty in the chunk table, ${holes === 0 ? 'none' : `at most ${holes}`} of which can be: what was there is lost; ` +
+      'repair with dropDamaged gives it up, so that the rest can be opened',
+    fixes: slots.flatMap((slot) => givenUp(placesOf(geometry!, slot), slot, seed, GENERATION_MAX)),
+  }
+}
+
 /** Both copies are damaged. What can be done is to give the slot, and with it the chunk, up. */
 function lost(
   places: readonly [Offset, Offset],
@@ -166,8 +200,28 @@ function lost(
   // An id must not come again: beyond what either copy may have had; not at all where neither tells.
   const told = copies.map((bytes) => CHUNK_SLOT.read(bytes))
   const generations = told.map(({ generation }) => generation)
-  const known = generations.filter((generation) => generation < GENERATION_MAX)
+  const known = generations.filter((each) => each > 0 && each < GENERATION_MAX)
   const generation = known.length === 0 ? GENERATION_MAX : Math.max(...known) + 1
+  const told0 = told.find(({ granules }) => granules > 0)
+  return {
+    code: 'slot-lost',
+    severity: 'error',
+    place: { area: 'chunk-table', offset: places[0] },
+    message:
+      `both copies of chunk slot ${slot} are damaged: which granules its chunk has is not known for certain` +
+      `${told0 === undefined ? '' : ` (they may say ${told0.granules} from granule ${told0.start})`}; ` +
+      'repair with dropDamaged gives the chunk up, so that the rest can be opened',
+    fixes: givenUp(places, slot, seed, generation),
+  }
+}
+
+/** Both copies of a slot as one that is free. */
+function givenUp(
+  places: readonly [Offset, Offset],
+  slot: number,
+  seed: number,
+  generation: number,
+): PlannedFix[] {
   const bytes = new Uint8Array(SLOT_BYTES)
   encodeChunkSlot(
     {
@@ -181,27 +235,17 @@ function lost(
       type: new Uint8Array(16),
       name: new Uint8Array(64),
     },
-    seed,
+    chunkSlotSeed(seed, slot),
     bytes,
   )
-  const told0 = told.find(({ granules }) => granules > 0)
-  return {
+  return places.map((offset, copy) => ({
     code: 'slot-lost',
-    severity: 'error',
-    place: { area: 'chunk-table', offset: places[0] },
-    message:
-      `both copies of chunk slot ${slot} are damaged: which granules its chunk has is not known for certain` +
-      `${told0 === undefined ? '' : ` (they may say ${told0.granules} from granule ${told0.start})`}; ` +
-      'repair with dropDamaged gives the chunk up, so that the rest can be opened',
-    fixes: places.map((offset, copy) => ({
-      code: 'slot-lost' as const,
-      place: { area: 'chunk-table' as const, copy: copy as 0 | 1, offset },
-      message: `the ${NAMES[copy]} copy of chunk slot ${slot} is made free: its chunk is lost`,
-      drops: true,
-      offset,
-      bytes,
-    })),
-  }
+    place: { area: 'chunk-table', copy: copy as 0 | 1, offset },
+    message: `the ${NAMES[copy]} copy of chunk slot ${slot} is made free: its chunk is lost`,
+    drops: true,
+    offset,
+    bytes,
+  }))
 }
 
 /** Slots that were never used are zero. Neighbours that are not are one finding. */

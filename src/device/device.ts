@@ -2,10 +2,13 @@
 import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
 import { PAGE_BYTES } from '../base/units.js'
+import type { BadBlocks } from '../media/bad-blocks.js'
 import type { Granularity, Media } from '../media/media.js'
 import type { NativeAddon } from '../native/addon.js'
 import { loadAddon } from '../native/load.js'
-import { type DeviceKind, type Identity, identify } from './identify.js'
+import { mapsSync, settleGranularity } from './granularity.js'
+import { type DeviceKind, identify } from './identify.js'
+import { knownBad } from './known-bad.js'
 import { LineMedia } from './line-media.js'
 import { type Lock, lockDevice, openOrThrow } from './lock.js'
 import { type Backend, CopyMapper, loadMapper, type Mapper, type Sharing } from './mapper.js'
@@ -16,6 +19,9 @@ export interface DeviceOptions {
   readonly path: string
   readonly backend?: Backend | undefined
   readonly granularity?: Granularity | undefined
+  readonly unsafeGranularity?: Granularity | undefined
+  /** Where the kernel shows its devices; `/sys` unless said. */
+  readonly sysfs?: string | undefined
   readonly readOnly: boolean
 }
 
@@ -25,6 +31,9 @@ export class Device {
   readonly granularity: Granularity
   readonly backend: Backend
   readonly alignBytes: number
+  /** As the kernel knew them when the device was opened, or last made longer. */
+  badBlocks: BadBlocks
+  readonly #sysfs: string | undefined
   readonly #sharing: Sharing
   readonly #mapper: Mapper
   readonly #addon: NativeAddon | undefined
@@ -37,12 +46,13 @@ export class Device {
   /**
    * Locks and opens what is at a path.
    * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_VOLUME_BUSY,
-   *   ERR_BACKEND_MISSING, ERR_BACKEND_LIMIT, ERR_GRANULARITY
+   *   ERR_BACKEND_MISSING, ERR_BACKEND_LIMIT, ERR_GRANULARITY, ERR_BAD_BLOCKS
    */
   constructor(options: DeviceOptions) {
-    const { path, readOnly } = options
-    const identity = identify(path)
+    const { path, readOnly, sysfs } = options
+    const identity = identify(path, sysfs)
     this.path = path
+    this.#sysfs = sysfs
     this.#readOnly = readOnly
     this.#mapper = loadMapper(options.backend)
     this.backend = this.#mapper.backend
@@ -57,9 +67,11 @@ export class Device {
       throw error
     }
     try {
-      const isDax = identity.kind === 'dax' || this.#mapsSync(identity)
+      const isDax =
+        identity.kind === 'dax' ||
+        mapsSync(this.#fd, identity, this.backend === 'native' ? this.#addon : undefined)
       this.kind = identity.kind === 'file' && isDax ? 'fsdax' : identity.kind
-      this.granularity = settleGranularity(this.kind, identity, options.granularity)
+      this.granularity = settleGranularity(this.kind, identity.persistence, options)
       this.#sharing = isDax ? 'sync' : 'shared'
       if (this.granularity !== 'page' && this.backend !== 'native') {
         throw new PlinthError(
@@ -67,6 +79,7 @@ export class Device {
           `granularity '${this.granularity}' needs cache write-back, which only the native backend has`,
         )
       }
+      this.badBlocks = knownBad(path, identity, this.#fd, this.#addon).badBlocks
     } catch (error) {
       this.close()
       throw error
@@ -75,19 +88,7 @@ export class Device {
 
   /** Bytes of the device, now. */
   get sizeBytes(): number {
-    return identify(this.path).sizeBytes
-  }
-
-  /** Whether the kernel vouches for the mapping: MAP_SYNC with MAP_SHARED_VALIDATE works only on DAX. */
-  #mapsSync(identity: Identity): boolean {
-    if (identity.kind !== 'file' || identity.sizeBytes < PAGE_BYTES) return false
-    if (this.#mapper.backend !== 'native' || this.#readOnly) return false
-    try {
-      this.#mapper.unmap(this.#mapper.map(this.#fd, 0, PAGE_BYTES, 'sync').slot)
-      return true
-    } catch {
-      return false
-    }
+    return identify(this.path, this.#sysfs).sizeBytes
   }
 
   /** The media over the first `sizeBytes` of the device; made once. */
@@ -95,21 +96,34 @@ export class Device {
     this.#media ??=
       this.granularity === 'page' || this.#readOnly
         ? this.#pageMedia(sizeBytes)
-        : new LineMedia({
-            sizeBytes,
-            granularity: this.granularity,
-            mapper: this.#mapper,
-            addon: this.#addon!,
-            fd: this.#fd,
-            sharing: this.#sharing,
-          })
+        : this.#lineMedia(sizeBytes, this.granularity)
+    this.#media.badBlocks = this.badBlocks
     return this.#media
+  }
+
+  #lineMedia(sizeBytes: number, granularity: 'byte' | 'cache-line'): LineMedia {
+    return new LineMedia({
+      sizeBytes,
+      granularity,
+      mapper: this.#mapper,
+      addon: this.#addon!,
+      fd: this.#fd,
+      sharing: this.#sharing,
+    })
+  }
+
+  /**
+   * Whether a reader gets copies: device-dax refuses private mappings, and of bad blocks only a copy can
+   * show something.
+   */
+  get #copies(): boolean {
+    return this.#readOnly && (this.kind === 'dax' || !this.badBlocks.isEmpty)
   }
 
   #pageMedia(sizeBytes: number): PageMedia {
     return new PageMedia({
       sizeBytes,
-      mapper: this.kind === 'dax' ? new CopyMapper(this.#addon!) : this.#mapper,
+      mapper: this.#copies ? new CopyMapper((at, length) => this.read(at, length)) : this.#mapper,
       fd: this.#fd,
       logFd: this.#readOnly ? undefined : openLog(this.path, this.#addon),
       addon: this.#addon,
@@ -117,7 +131,7 @@ export class Device {
     })
   }
 
-  /** Bytes of the device, read before any volume is known; zeros behind its end. */
+  /** Bytes of the device, read before any volume is known; zeros behind its end and for bad blocks. */
   read(offset: number, length: number): Uint8Array {
     return readBytes(this.#fd, this, this.#addon, offset, length)
   }
@@ -141,6 +155,12 @@ export class Device {
         { cause },
       )
     }
+    this.badBlocks = knownBad(
+      this.path,
+      identify(this.path, this.#sysfs),
+      this.#fd,
+      this.#addon,
+    ).badBlocks
   }
 
   close(): void {
@@ -150,28 +170,6 @@ export class Device {
     else this.#media.close()
     this.#lock.release()
   }
-}
-
-/**
- * The granularity of a device: what is known of it, or what was asked for where that loses nothing.
- */
-function settleGranularity(
-  kind: DeviceKind,
-  identity: Identity,
-  wanted: Granularity | undefined,
-): Granularity {
-  const isDax = kind === 'dax' || kind === 'fsdax'
-  const proven: Granularity = !isDax ? 'page' : identity.persistsCaches ? 'byte' : 'cache-line'
-  if (wanted === undefined || wanted === proven) return proven
-  // Memory that no power loss spares anyway: the fast path may be developed and measured on it.
-  if (kind === 'tmpfs') return wanted
-  const isStronger =
-    (kind !== 'dax' && wanted === 'page') || (proven === 'byte' && wanted === 'cache-line')
-  if (isStronger) return wanted
-  throw new PlinthError(
-    'ERR_GRANULARITY',
-    `granularity '${wanted}' would lose data on this device: it is a ${kind} device, whose granularity is '${proven}'`,
-  )
 }
 
 /**

@@ -2,6 +2,8 @@
 import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
 import { PAGE_BYTES } from '../base/units.js'
+import { type Persistence, persistenceOf } from './persistence.js'
+import { type Evidence, nodeOf, readNumber, realPath, SYSFS } from './sysfs.js'
 
 /** `dax` is device-dax; a file on a filesystem with DAX is found out by mapping it, when it is opened. */
 export type DeviceKind = 'file' | 'tmpfs' | 'block' | 'dax' | 'fsdax'
@@ -12,51 +14,97 @@ export interface Identity {
   readonly sizeBytes: number
   /** What offset and length of a mapping must be multiples of. */
   readonly alignBytes: number
-  /** Where the platform says that CPU caches survive a power loss. */
-  readonly persistsCaches: boolean
+  /** Of the memory below it; `none` for what is not seen to stand on persistent memory. */
+  readonly persistence: Persistence
+  /** The kernel's entry of the device, or of the one that the file's filesystem is on; undefined for none. */
+  readonly node: string | undefined
+  readonly evidence: readonly Evidence[]
 }
 
-const TMPFS_MAGIC = 0x01021994
-const RAMFS_MAGIC = 0x858458f6
+/** The alignment of device-dax where the kernel does not say. */
+const DAX_ALIGN_BYTES = 2 ** 21
+/** From the kernel's include/uapi/linux/magic.h. */
+const MEMORY_FILESYSTEMS = new Map([
+  [0x01021994, 'tmpfs'],
+  [0x858458f6, 'ramfs'],
+])
 
 /**
  * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO
  */
-export function identify(path: string, sysfs = '/sys'): Identity {
+export function identify(path: string, sysfs = SYSFS): Identity {
   const stat = statOf(path)
   if (stat === undefined) {
     throw new PlinthError('ERR_DEVICE_MISSING', `nothing is at ${path}`)
   }
-  if (stat.isFile()) {
-    const { type } = fs.statfsSync(path)
-    const kind = type === TMPFS_MAGIC || type === RAMFS_MAGIC ? 'tmpfs' : 'file'
-    return { kind, sizeBytes: stat.size, alignBytes: PAGE_BYTES, persistsCaches: false }
-  }
-  const number = `${(stat.rdev >>> 8) & 0xfff}:${(stat.rdev & 0xff) | ((stat.rdev >>> 12) & 0xfff00)}`
-  if (stat.isBlockDevice()) {
-    // In units of 512 bytes, whatever the device's own sectors are.
-    const sectors = readNumber(`${sysfs}/dev/block/${number}/size`)
-    if (sectors === undefined) throw unreadable(path, `${sysfs}/dev/block/${number}/size`)
-    return {
-      kind: 'block',
-      sizeBytes: sectors * 512,
-      alignBytes: PAGE_BYTES,
-      persistsCaches: false,
-    }
-  }
-  const node = `${sysfs}/dev/char/${number}`
-  if (stat.isCharacterDevice() && linkOf(`${node}/subsystem`)?.endsWith('/bus/dax')) {
-    const sizeBytes = readNumber(`${node}/size`)
-    if (sizeBytes === undefined) throw unreadable(path, `${node}/size`)
-    return {
-      kind: 'dax',
-      sizeBytes,
-      alignBytes: readNumber(`${node}/align`) ?? 2 ** 21,
-      persistsCaches: regionPersistsCaches(node, sysfs),
-    }
+  if (stat.isFile()) return identifyFile(path, stat, sysfs)
+  if (stat.isBlockDevice()) return identifyBlock(path, nodeOf(sysfs, 'block', stat.rdev))
+  const node = nodeOf(sysfs, 'char', stat.rdev)
+  if (stat.isCharacterDevice() && realPath(`${node}/subsystem`)?.endsWith('/bus/dax')) {
+    return identifyDax(path, node)
   }
   const what = stat.isDirectory() ? 'a directory' : 'neither a file, a block device nor a DAX node'
   throw new PlinthError('ERR_DEVICE_KIND', `${path} is ${what}`)
+}
+
+function identifyFile(path: string, stat: fs.Stats, sysfs: string): Identity {
+  const memory = MEMORY_FILESYSTEMS.get(fs.statfsSync(path).type)
+  // The device below the filesystem, where it is on one alone.
+  const below = nodeOf(sysfs, 'block', stat.dev)
+  const node = memory === undefined && fs.existsSync(below) ? below : undefined
+  const { persistence, evidence } =
+    node === undefined ? { persistence: 'none' as const, evidence: undefined } : persistenceOf(node)
+  return {
+    kind: memory === undefined ? 'file' : 'tmpfs',
+    sizeBytes: stat.size,
+    alignBytes: PAGE_BYTES,
+    persistence,
+    node,
+    evidence: [
+      { of: 'kind', source: 'statfs', says: memory === undefined ? 'a regular file' : memory },
+      { of: 'size', source: 'stat', says: `${stat.size}` },
+      // Where it decides nothing, it is no evidence.
+      ...(evidence === undefined || persistence === 'none' ? [] : [evidence]),
+    ],
+  }
+}
+
+function identifyBlock(path: string, node: string): Identity {
+  // In units of 512 bytes, whatever the device's own sectors are.
+  const sectors = readNumber(`${node}/size`)
+  if (sectors === undefined) throw unreadable(path, `${node}/size`)
+  const { persistence } = persistenceOf(node)
+  return {
+    kind: 'block',
+    sizeBytes: sectors * 512,
+    alignBytes: PAGE_BYTES,
+    persistence,
+    node,
+    evidence: [
+      { of: 'kind', source: 'stat', says: 'a block device' },
+      { of: 'size', source: `${node}/size`, says: `${sectors} sectors of 512` },
+    ],
+  }
+}
+
+function identifyDax(path: string, node: string): Identity {
+  const sizeBytes = readNumber(`${node}/size`)
+  if (sizeBytes === undefined) throw unreadable(path, `${node}/size`)
+  const align = readNumber(`${node}/align`)
+  const { persistence, evidence } = persistenceOf(node)
+  return {
+    kind: 'dax',
+    sizeBytes,
+    alignBytes: align ?? DAX_ALIGN_BYTES,
+    persistence,
+    node,
+    evidence: [
+      { of: 'kind', source: `${node}/subsystem`, says: 'bus/dax' },
+      { of: 'size', source: `${node}/size`, says: `${sizeBytes}` },
+      { of: 'align', source: `${node}/align`, says: `${align ?? 'not there: 2 MiB is assumed'}` },
+      evidence,
+    ],
+  }
 }
 
 /** The stat, or undefined when nothing is there. */
@@ -73,36 +121,6 @@ export function statOf(path: string): fs.Stats | undefined {
         cause,
       },
     )
-  }
-}
-
-/** Documentation/ABI/testing/sysfs-bus-nd of the kernel: cpu_cache is eADR. */
-function regionPersistsCaches(node: string, sysfs: string): boolean {
-  try {
-    const region = /\/(region\d+)\//.exec(`${fs.realpathSync(node)}/`)?.[1]
-    if (region === undefined) return false
-    const domain = `${sysfs}/bus/nd/devices/${region}/persistence_domain`
-    return fs.readFileSync(domain, 'utf8').trim() === 'cpu_cache'
-  } catch {
-    // Firmware that does not say gets the safe answer.
-    return false
-  }
-}
-
-function readNumber(path: string): number | undefined {
-  try {
-    const value = Number(fs.readFileSync(path, 'utf8').trim())
-    return Number.isSafeInteger(value) ? value : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function linkOf(path: string): string | undefined {
-  try {
-    return fs.realpathSync(path)
-  } catch {
-    return undefined
   }
 }
 

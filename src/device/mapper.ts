@@ -13,6 +13,7 @@ import { PAGE_BYTES } from '../base/units.js'
 import { MAP, type NativeAddon } from '../native/addon.js'
 import { addonError, loadAddon } from '../native/load.js'
 
+/** What maps devices: the addon, or the package mmap-io, which does less and says so with ERR_BACKEND_LIMIT. */
 export type Backend = 'native' | 'mmap-io'
 /** `private`: stores stay in this process. `shared`: they reach the device. `sync`: shared, and only on real DAX. */
 export type Sharing = 'private' | 'shared' | 'sync'
@@ -82,23 +83,18 @@ class NativeMapper implements Mapper {
   }
 }
 
-/**
- * For readers of device-dax, which refuses private mappings: copies in memory. A shared one would
- * fault at the first store.
- */
+/** For readers that cannot be given a private mapping: copies in memory, made by `read`. */
 export class CopyMapper implements Mapper {
   readonly backend = 'native'
-  readonly #addon: NativeAddon
+  readonly #read: (offset: number, length: number) => Uint8Array
   readonly #copies: (Uint8Array | undefined)[] = []
 
-  constructor(addon: NativeAddon) {
-    this.#addon = addon
+  constructor(read: (offset: number, length: number) => Uint8Array) {
+    this.#read = read
   }
 
-  map(fd: number, offset: number, length: number) {
-    const shared = this.#addon.map(fd, offset, length, MAP.READ_ONLY)
-    const bytes = new Uint8Array(this.#addon.buffer(shared)).slice()
-    this.#addon.unmap(shared)
+  map(_fd: number, offset: number, length: number) {
+    const bytes = this.#read(offset, length)
     return { slot: putInFreeSlot(this.#copies, bytes), bytes }
   }
 

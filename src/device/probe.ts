@@ -1,21 +1,29 @@
 /** Looking at a device without changing it: what it is, what is on it, whether somebody has it. */
 import fs from 'node:fs'
-import { PAGE_BYTES } from '../base/units.js'
-import type { Granularity } from '../media/media.js'
-import { MAP, type NativeAddon } from '../native/addon.js'
+import type { BadBlocks } from '../media/bad-blocks.js'
 import { loadAddon } from '../native/load.js'
-import { type DeviceKind, type Identity, identify } from './identify.js'
+import { mapsSync, type Proof, proveGranularity } from './granularity.js'
+import { type DeviceKind, identify } from './identify.js'
+import { knownBad } from './known-bad.js'
 import { openOrThrow } from './lock.js'
+import { type Owner, ownerOf } from './owner.js'
+import { namespaceOf, type Persistence } from './persistence.js'
 import { readBytes } from './read.js'
 import { identifyContents, SIGNATURE_BYTES } from './signature.js'
+import type { Evidence } from './sysfs.js'
 
 export interface DeviceProbe {
   readonly kind: DeviceKind
   readonly sizeBytes: number
   readonly alignBytes: number
-  readonly granularity: Granularity
-  /** A writer has it open, or it is mounted. */
-  readonly busy: boolean
+  readonly persistence: Persistence
+  readonly proof: Proof
+  /** What was looked at, and what it said. */
+  readonly evidence: readonly Evidence[]
+  readonly badBlocks: BadBlocks
+  /** The namespace of persistent memory that it is, as ndctl names it; undefined for none. */
+  readonly namespace: string | undefined
+  readonly owner: Owner
   /** What is on it, in words; undefined: zeros. */
   readonly contents: string | undefined
   /** Bytes of it. */
@@ -25,25 +33,34 @@ export interface DeviceProbe {
 
 /**
  * @param own what a plinth volume begins with
- * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO
+ * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_BAD_BLOCKS
  */
-export function probeDevice(path: string, own: Uint8Array): DeviceProbe {
-  const identity = identify(path)
+export function probeDevice(path: string, own: Uint8Array, sysfs?: string): DeviceProbe {
+  const identity = identify(path, sysfs)
   const addon = loadAddon()
   const fd = openOrThrow(path, fs.constants.O_RDONLY)
   try {
-    const isDax =
-      identity.kind === 'dax' || (identity.kind === 'file' && mapsSync(fd, identity, addon))
-    const kind: DeviceKind = identity.kind === 'file' && isDax ? 'fsdax' : identity.kind
-    const read = (offset: number, length: number) => readBytes(fd, identity, addon, offset, length)
-    const { sizeBytes, alignBytes } = identity
+    const { sizeBytes, alignBytes, node } = identity
+    const isSync = mapsSync(fd, identity, addon)
+    const kind: DeviceKind = isSync ? 'fsdax' : identity.kind
+    const { badBlocks, evidence } = knownBad(path, identity, fd, addon)
+    const read = (offset: number, length: number) =>
+      readBytes(fd, { kind, sizeBytes, alignBytes, badBlocks }, addon, offset, length)
     const ends = Math.min(SIGNATURE_BYTES, sizeBytes)
     return {
       kind,
       sizeBytes,
       alignBytes,
-      granularity: !isDax ? 'page' : identity.persistsCaches ? 'byte' : 'cache-line',
-      busy: isBusy(path, fd, identity, addon),
+      persistence: identity.persistence,
+      proof: proveGranularity(kind, identity.persistence),
+      evidence: [
+        ...identity.evidence,
+        ...(identity.kind === 'file' ? [mappingEvidence(isSync, addon !== undefined)] : []),
+        ...evidence,
+      ],
+      badBlocks,
+      namespace: node === undefined ? undefined : namespaceOf(node),
+      owner: ownerOf(path, fd, identity, addon),
       contents: identifyContents(read(0, ends), read(sizeBytes - ends, ends), own),
       read,
       close: () => fs.closeSync(fd),
@@ -54,30 +71,11 @@ export function probeDevice(path: string, own: Uint8Array): DeviceProbe {
   }
 }
 
-function mapsSync(fd: number, { sizeBytes }: Identity, addon: NativeAddon | undefined): boolean {
-  if (addon === undefined || sizeBytes < PAGE_BYTES) return false
-  try {
-    addon.unmap(addon.map(fd, 0, PAGE_BYTES, MAP.SYNC | MAP.READ_ONLY))
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** Asks for what a reader or a mount would ask for, and gives it back at once. */
-function isBusy(
-  path: string,
-  fd: number,
-  { kind }: Identity,
-  addon: NativeAddon | undefined,
-): boolean {
-  if (kind === 'block') {
-    try {
-      fs.closeSync(fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_EXCL))
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EBUSY') return true
-    }
-  }
-  // The lock goes with the descriptor, which the probe closes.
-  return addon !== undefined && !addon.lock(fd, false)
+function mappingEvidence(isSync: boolean, hasAddon: boolean): Evidence {
+  const says = isSync
+    ? 'the kernel accepts it'
+    : hasAddon
+      ? 'refused'
+      : 'not tried: no native addon'
+  return { of: 'granularity', source: 'mmap with MAP_SHARED_VALIDATE and MAP_SYNC', says }
 }

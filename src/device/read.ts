@@ -1,35 +1,60 @@
 /** Reading a device before anything is known of a volume on it. */
 import fs from 'node:fs'
 import { alignDown, alignUp } from '../base/units.js'
+import type { BadBlocks } from '../media/bad-blocks.js'
 import { MAP, type NativeAddon } from '../native/addon.js'
 import type { DeviceKind, Identity } from './identify.js'
 
-/** Bytes of a device, zeros behind its end. Device-dax has no read and is mapped for it. */
+/** What is read. */
+export interface Source extends Pick<Identity, 'sizeBytes' | 'alignBytes'> {
+  readonly kind: DeviceKind
+  readonly badBlocks: BadBlocks
+}
+
+/** Bytes of a device; zeros behind its end, and for bad blocks, which are not touched. */
 export function readBytes(
   fd: number,
-  {
-    kind,
-    sizeBytes,
-    alignBytes,
-  }: Pick<Identity, 'sizeBytes' | 'alignBytes'> & { kind: DeviceKind },
+  source: Source,
   addon: NativeAddon | undefined,
   offset: number,
   length: number,
 ): Uint8Array {
   const bytes = new Uint8Array(length)
-  if (kind === 'dax') {
-    if (addon === undefined) return bytes
-    const start = alignDown(offset, alignBytes)
-    const end = Math.min(alignUp(offset + length, alignBytes), sizeBytes)
-    const slot = addon.map(fd, start, end - start, MAP.READ_ONLY)
-    bytes.set(new Uint8Array(addon.buffer(slot), offset - start, length))
-    addon.unmap(slot)
-    return bytes
+  const read = source.kind === 'dax' ? readMapped : readFile
+  for (const good of source.badBlocks.around(offset, length)) {
+    const from = good.offset - offset
+    read(fd, source, addon, bytes.subarray(from, from + good.length), good.offset)
   }
-  for (let done = 0; done < length; ) {
-    const read = fs.readSync(fd, bytes, done, length - done, offset + done)
+  return bytes
+}
+
+/** Device-dax has no read and is mapped for it. */
+function readMapped(
+  fd: number,
+  { sizeBytes, alignBytes }: Source,
+  addon: NativeAddon | undefined,
+  into: Uint8Array,
+  offset: number,
+): void {
+  const from = alignDown(offset, alignBytes)
+  const end = Math.min(alignUp(offset + into.length, alignBytes), sizeBytes)
+  const length = Math.min(into.length, sizeBytes - offset)
+  if (addon === undefined || length <= 0) return
+  const slot = addon.map(fd, from, end - from, MAP.READ_ONLY)
+  into.set(new Uint8Array(addon.buffer(slot), offset - from, length))
+  addon.unmap(slot)
+}
+
+function readFile(
+  fd: number,
+  _source: Source,
+  _addon: NativeAddon | undefined,
+  into: Uint8Array,
+  offset: number,
+): void {
+  for (let done = 0; done < into.length; ) {
+    const read = fs.readSync(fd, into, done, into.length - done, offset + done)
     if (read === 0) break
     done += read
   }
-  return bytes
 }

@@ -32,7 +32,7 @@ const NO_WORDS = new Uint32Array(0)
 const NO_BITS = new Int32Array(0)
 const NO_HINTS = new Uint16Array(0)
 /** In `slabOf`, minus the first unit: a slab whose bits were not read yet. */
-const UNBUILT = -2
+export const UNBUILT = -2
 
 export interface HeapChunkParts {
   /** The heap; nobody but it knows what is behind this. */
@@ -204,7 +204,13 @@ export class HeapChunk {
     this.slabs--
   }
 
-  /** Whether a slab begins at this unit. Its bits are read when this returns. */
+  /** Whether a slab begins at this unit. */
+  beginsSlab(unit: number): boolean {
+    const first = this.slabOf[unit]!
+    return first === unit || first === UNBUILT - unit
+  }
+
+  /** The same; its bits are read when this returns. */
   isSlab(unit: number): boolean {
     if (this.slabOf[unit] === UNBUILT - unit) this.build(unit)
     return this.slabOf[unit] === unit

@@ -1,6 +1,7 @@
 /** What a heap holds, counted by class. */
 import type { HeapSpace } from './heap-space.js'
 
+/** One size class of a heap. */
 export interface ClassStats {
   /** Bytes of a block. */
   readonly size: number
@@ -10,6 +11,7 @@ export interface ClassStats {
   readonly objects: number
 }
 
+/** What `heap.stats` counts. */
 export interface HeapStats {
   /** Live objects, large ones included. */
   readonly objects: number

@@ -18,6 +18,7 @@ import type { HeapChunk } from './heap-chunk.js'
 import type { HeapSpace } from './heap-space.js'
 import { type HeapStats, statsOf } from './heap-stats.js'
 import type { Heaps } from './heaps.js'
+import { ObjectReader } from './object-reader.js'
 import { locateReserved, stageAllocate, stageFree, stagePublish, stageRoot } from './staging.js'
 
 /** What the rooms to the right may ask of a heap, and its user may not. */
@@ -44,6 +45,7 @@ export class Heap {
     this.#heaps = space.heaps
   }
 
+  /** The name by which `volume.heap` finds it. */
   get name(): string {
     return this.#space.name
   }
@@ -82,18 +84,20 @@ export class Heap {
 
   /**
    * Allocates an object and stores its pointer at `link`, eight bytes within an object of this heap,
-   * both or neither: no crash leaves an object that nothing points to. One fence.
+   * both or neither: no crash leaves an object that nothing points to. Durable when it returns, with
+   * one fence.
+   * @throws PlinthError as `allocate`, ERR_BAD_POINTER for a link outside of any object
    */
   allocateInto(link: number, size: number, type = 0): number {
     this.#begin()
     const space = this.#space
     const heaps = this.#heaps
+    const linked = heaps.reach(space, link, 8)
+    const linkAt = heaps.offset
     const kind = space.kindFor(size, type)
     if (kind === undefined || !space.find(kind) || kind.chunk!.entered[kind.unit] === 0) {
       return this.#allocateAnew(size, type, link)
     }
-    const linked = heaps.reach(space, link, 8)
-    const linkAt = heaps.offset
     const chunk = kind.chunk!
     const { unit } = kind
     const block = space.take(kind)
@@ -153,7 +157,11 @@ export class Heap {
     space.give(chunk, unit, block)
   }
 
-  /** Frees the object whose pointer is stored at `link` and makes that 0, both or neither. One fence. */
+  /**
+   * Frees the object whose pointer is stored at `link` and makes that 0, both or neither. Durable when
+   * it returns, with one fence.
+   * @throws PlinthError ERR_BAD_POINTER, ERR_TX_ACTIVE
+   */
   freeFrom(link: number): void {
     this.#begin()
     const space = this.#space
@@ -191,6 +199,7 @@ export class Heap {
   /**
    * Takes space for an object in memory alone: fill it in place, then `publish` it, here or in a
    * transaction. A crash before that, `cancel` or the end of the volume gives the space back.
+   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_TOO_LARGE
    */
   reserve(size: number, type = 0): number {
     const space = this.#space
@@ -204,6 +213,7 @@ export class Heap {
    * Makes a reserved object exist with the contents that it has now. Durable when it returns: one
    * fence for a block of at most 256 bytes, whose contents travel in the record; else one more, before
    * it, for the contents.
+   * @throws PlinthError ERR_BAD_POINTER when it is no reservation, ERR_TX_ACTIVE
    */
   publish(pointer: number): void {
     this.#begin()
@@ -267,6 +277,11 @@ export class Heap {
     return chunk.bytes.subarray(from, from + chunk.blockBytes[unit]!)
   }
 
+  /** A reader of this heap's objects: for looking at several places of one object. */
+  reader(): ObjectReader {
+    return new ObjectReader(this.#space)
+  }
+
   /** The 32-bit word at `address`, anywhere in an object. Allocates nothing. */
   getUint32(address: number): number {
     const chunk = this.#heaps.reach(this.#space, address, 4)
@@ -317,7 +332,11 @@ export class Heap {
     chunk.bytes.set(source, this.#heaps.offset)
   }
 
-  /** Makes the stores to `length` bytes at `address`, within one object, durable. One fence. */
+  /**
+   * Makes the stores to `length` bytes at `address`, within one object, durable: they are when it
+   * returns. One fence on byte-addressable devices, one barrier on others.
+   * @throws PlinthError ERR_BAD_POINTER, ERR_READ_ONLY, ERR_VOLUME_FAILED
+   */
   persist(address: number, length: number): void {
     checkInteger(length, 'length', 0)
     const chunk = this.#writable(address, length)
@@ -335,8 +354,10 @@ export class Heap {
     const chunks = [...space.chunks, ...space.larges].sort((a, b) => a.offset - b.offset)
     for (const chunk of chunks) {
       for (let unit = 0; unit < chunk.units; unit++) {
-        if (!chunk.isSlab(unit)) continue
+        // The bits of slabs that are passed over are not read.
+        if (!chunk.beginsSlab(unit)) continue
         if (type !== undefined && typeOf(space, chunk, unit) !== type) continue
+        if (!chunk.isSlab(unit)) continue
         const first = chunk.offset + chunk.blocksAt[unit]!
         for (let block = 0; block < chunk.blocks[unit]!; block++) {
           // What was freed or given back since is passed over.

@@ -10,7 +10,7 @@ import type { Chunk } from '../allocator/chunk.js'
 import { insideOf, mappingOf } from '../allocator/chunk.js'
 import type { ChunkStore } from '../allocator/chunk-store.js'
 import { checkInteger, checkOptions, encodeText } from '../base/arguments.js'
-import { argumentTypeError, PlinthError } from '../base/errors.js'
+import { argumentTypeError, PlinthError, rangeError } from '../base/errors.js'
 import { alignUp } from '../base/units.js'
 import { NAME_BYTES_MAX } from '../layout/chunk-slot.js'
 import type { Geometry } from '../layout/geometry.js'
@@ -35,6 +35,7 @@ import { HeapSpace } from './heap-space.js'
 import { Journal } from './journal.js'
 import { SizeClasses } from './size-classes.js'
 
+/** Options of `volume.heap`. */
 export interface HeapOptions {
   /**
    * Sizes of objects for which there shall be blocks that fit, beside the default ones: 16 bytes to
@@ -52,6 +53,16 @@ interface Member {
 }
 
 const MEMBER_NAME = /^(slab|large):([0-9a-z]{1,11}):([0-9a-z]{1,6})(?::[0-9a-z]{1,11})?$/
+
+/** What the name of a chunk of a heap tells: id of the root chunk, and its number; undefined when it is no such name. */
+export function memberOf(
+  name: string,
+  isLarge: boolean,
+): { heap: number; number: number } | undefined {
+  const match = MEMBER_NAME.exec(name)
+  if (match === null || (match[1] === 'large') !== isLarge) return undefined
+  return { heap: Number.parseInt(match[2]!, 36), number: Number.parseInt(match[3]!, 36) }
+}
 const encoder = new TextEncoder()
 
 export class Heaps {
@@ -186,6 +197,11 @@ export class Heaps {
     return chunk.slabAt(offset >>> chunk.unitShift)
   }
 
+  /** Those of the open heaps. */
+  *spaces(): Generator<HeapSpace, void, undefined> {
+    for (const heap of this.#open.values()) yield spaceOf(heap)
+  }
+
   /** The space of a heap of this volume. */
   check(heap: Heap): HeapSpace {
     if (!(heap instanceof Heap)) throw argumentTypeError('a heap of this volume is wanted')
@@ -237,7 +253,7 @@ export class Heaps {
     const largest = blockBytesMax(unitBytes, geometry.granuleBytes)
     const sizes = [...new Set([...defaultClasses(largest), ...classes])].sort((a, b) => a - b)
     if (sizes.length > CLASSES_MAX) {
-      throw new RangeError(`a heap has at most ${CLASSES_MAX} classes`)
+      throw rangeError(`a heap has at most ${CLASSES_MAX} classes`)
     }
     const { headBytes } = slabLayout(1, unitBytes, true)
     const handle = store.reserve({
@@ -326,17 +342,17 @@ export class Heaps {
     for (const slot of table.slotsInOrder()) {
       const type = table.typeOf(slot)?.string
       if (type !== HEAP_TYPE.SLAB && type !== HEAP_TYPE.LARGE) continue
-      const match = MEMBER_NAME.exec(table.nameOf(slot)?.string ?? '')
       const isLarge = type === HEAP_TYPE.LARGE
-      if (match === null || (match[1] === 'large') !== isLarge) {
+      const member = memberOf(table.nameOf(slot)?.string ?? '', isLarge)
+      if (member === undefined) {
         throw new PlinthError(
           'ERR_VOLUME_CORRUPT',
           `chunk ${table.idOf(slot)} has the type of a heap's chunk and not such a name`,
         )
       }
-      const heap = Number.parseInt(match[2]!, 36)
+      const { heap, number } = member
       const list = members.get(heap) ?? []
-      list.push({ slot, isLarge, number: Number.parseInt(match[3]!, 36) })
+      list.push({ slot, isLarge, number })
       members.set(heap, list)
     }
     return members

@@ -70,17 +70,17 @@ function corrupt(chunk: HeapChunk, what: string): PlinthError {
   )
 }
 
-/** Where the blocks of a slab would be; undefined where none can begin. */
-function placeOf(
-  chunk: HeapChunk,
+/** Where a slab and its blocks would be (`base` counts from its start); undefined where none can begin. */
+export function placeOf(
+  chunk: Pick<HeapChunk, 'units' | 'unitBytes' | 'layout'>,
   unit: number,
   blockBytes: number,
-): { units: number; blocks: number } | undefined {
+): { units: number; base: number; blocks: number } | undefined {
   const { unitBytes } = chunk
   const { headBytes } = chunk.layout
   if (unit < Math.floor(headBytes / unitBytes)) return undefined
   const base = slabBase(unit, unitBytes, headBytes, blockBytes)
   const units = slabUnits(blockBytes, unitBytes)
   if (base === undefined || unit + units > chunk.units) return undefined
-  return { units, blocks: Math.floor((units * unitBytes - base) / blockBytes) }
+  return { units, base, blocks: Math.floor((units * unitBytes - base) / blockBytes) }
 }

@@ -23,9 +23,12 @@ export const ANCHOR = defineStruct({
     state:     [20, 'u32', '1 closed, 2 open: whether the last user closed the volume'],
     head:      [24, 'u64', 'log position where replay begins'],
     slotsUsed: [32, 'u32', 'slots of the chunk table beyond this were never used'],
+    holes:     [36, 'u32', 'so many of these were never written: one more that is empty in both copies was lost'],
   },
 })
 export type Anchor = Values<typeof ANCHOR.fields>
+/** What an anchor says of the chunk table. */
+export type SlotCounts = Pick<Anchor, 'slotsUsed' | 'holes'>
 
 export function encodeAnchor(values: Omit<Anchor, 'checksum' | 'magic'>, seed: number): Uint8Array {
   const line = new Uint8Array(ANCHOR.bytes)

@@ -76,3 +76,9 @@ export function decodeChunkSlot(
     CHUNK_SLOT.reservedIsZero(from, at)
   return sane ? values : undefined
 }
+
+/** Higher is newer; one that was never used is below all others, a damaged one below that. */
+export function versionOfSlot(slot: ChunkSlot | 'unused' | undefined): number {
+  if (slot === undefined) return -1
+  return slot === 'unused' ? 0 : slot.version
+}

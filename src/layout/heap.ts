@@ -210,7 +210,7 @@ export function encodeHeapHeader(
   return bytes
 }
 
-function heapHeaderChecksum(bytes: Uint8Array, seed: number): number {
+export function heapHeaderChecksum(bytes: Uint8Array, seed: number): number {
   const copy = bytes.slice(0, HEAP_HEADER.bytes)
   copy.fill(0, HEAP_HEADER.fields.checksum[0], HEAP_HEADER.fields.checksum[0] + 4)
   copy.fill(0, HEAP_ROOT_AT, HEAP_ROOT_AT + 8)

@@ -10,7 +10,7 @@ export interface AnchorPlace {
 }
 
 /** What an anchor says, without what `Anchors` itself keeps. */
-export type AnchorValues = Pick<Anchor, 'epoch' | 'state' | 'head' | 'slotsUsed'>
+export type AnchorValues = Omit<Anchor, 'checksum' | 'magic' | 'sequence'>
 
 export class Anchors {
   readonly #media: Media
@@ -26,10 +26,18 @@ export class Anchors {
     this.#places = places
   }
 
+  /** Whether a copy is in a known bad block: it cannot be read, and writing the other alone could tear it. */
+  isBad(copy: 0 | 1): boolean {
+    const { mapping, offset } = this.#places[copy]
+    return this.#media.badBlocks.touches(mapping.offset + offset, ANCHOR.bytes)
+  }
+
   /** The newer valid anchor, and which copies are damaged; undefined when both are. */
   read(): { anchor: Anchor; damaged: boolean[] } | undefined {
-    const found = this.#places.map(({ mapping, offset }) =>
-      decodeAnchor(mapping.bytes.subarray(offset, offset + ANCHOR.bytes), this.#seed),
+    const found = this.#places.map(({ mapping, offset }, copy) =>
+      this.isBad(copy as 0 | 1)
+        ? undefined
+        : decodeAnchor(mapping.bytes.subarray(offset, offset + ANCHOR.bytes), this.#seed),
     )
     const [first, second] = found
     const firstCounts =

@@ -147,6 +147,14 @@ export class Batch {
     return from
   }
 
+  /** Changes where one copy of the slot that was staged last goes home. */
+  retargetSlot(copy: 0 | 1, mapping: Mapping, offset: number): void {
+    const { targets, targetCount } = this.staging
+    const target = (targetCount - 2 + copy) * TARGET_WORDS
+    targets[target] = mapping.slot
+    targets[target + 1] = offset
+  }
+
   /** Voids what earlier records say of a range: it was freed, and its next owner may store there without a record. */
   revoke(offset: Offset, length: number): void {
     const from = this.#entry(ENTRY.REVOKE, offset, 0, 8)

@@ -5,12 +5,21 @@
  *                       └────forget (mapping is gone, its chunk freed)
  *
  * A pending unit is one bit in its mapping and one pair in a list. `forget` drops the bits and leaves
- * the pairs; only when it was called does `persist` look at each pair whether it is stale.
+ * the pairs; only when it was called does `persist` look at each pair whether it is stale. Bitmaps
+ * are kept, so that a checkpoint makes no garbage; those without a bit since the one before go.
+ *
+ * Invariants:
+ *   - every bit that is set has its pair;
+ *   - media have one of these at a time: recovery's ends where that of the log begins.
  */
-import type { Mapping, Media } from '../media/media.js'
+import { assert } from '../base/assert.js'
+import type { Mapping, Media, Pending } from '../media/media.js'
 import { type Staging, TARGET_WORDS } from '../media/staging.js'
 
 const PAIRS_FIRST = 256
+const NO_BITS: Uint32Array = new Uint32Array(0)
+/** Clearing a bit by its pair takes as long as clearing so many words at once. */
+const WORDS_A_PAIR = 32
 
 export class Home {
   readonly #media: Media
@@ -18,13 +27,15 @@ export class Home {
   /** Pairs of (slot, unit). */
   #list = new Uint32Array(PAIRS_FIRST * 2)
   #words = 0
-  /** Mappings with pending bits. */
-  #marked: Mapping[] = []
+  /** Mappings with bitmaps. */
+  readonly #marked: Mapping[] = []
   #mayBeStale = false
 
   constructor(media: Media) {
     this.#media = media
     this.#shift = media.unitShift
+    // What another one has left would hide marks: it knows of them, and this one would not list them.
+    for (const mapping of media.mappings) if (mapping !== undefined) mapping.pending = undefined
   }
 
   /** Units marked since the last checkpoint, stale ones included. */
@@ -43,14 +54,16 @@ export class Home {
   mark(mapping: Mapping, offset: number, length: number): void {
     const shift = this.#shift
     const pending = mapping.pending ?? this.#begin(mapping)
+    const { bits } = pending
     // Offsets reach 2^32: `>>>` makes them unsigned, and length >= 1.
     const last = (offset + length - 1) >>> shift
     for (let unit = offset >>> shift; unit <= last; unit++) {
       const word = unit >>> 5
-      const bits = pending[word]!
+      const before = bits[word]!
       const bit = 1 << (unit & 31)
-      if ((bits & bit) !== 0) continue
-      pending[word] = bits | bit
+      if ((before & bit) !== 0) continue
+      bits[word] = before | bit
+      pending.units++
       const at = this.#words
       if (at === this.#list.length) this.#grow()
       this.#list[at] = mapping.slot
@@ -59,8 +72,9 @@ export class Home {
     }
   }
 
-  #begin(mapping: Mapping): Uint32Array {
-    const pending = new Uint32Array(Math.ceil(mapping.length / 2 ** this.#shift / 32))
+  #begin(mapping: Mapping): Pending {
+    const bits = new Uint32Array(Math.ceil(mapping.length / 2 ** this.#shift / 32))
+    const pending = { bits, units: 0 }
     mapping.pending = pending
     this.#marked.push(mapping)
     return pending
@@ -76,52 +90,83 @@ export class Home {
   isPending(mapping: Mapping, offset: number, length: number): boolean {
     const { pending } = mapping
     if (pending === undefined || length === 0) return false
+    const { bits } = pending
     const last = (offset + length - 1) >>> this.#shift
     for (let unit = offset >>> this.#shift; unit <= last; unit++) {
-      if ((pending[unit >>> 5]! & (1 << (unit & 31))) !== 0) return true
+      if ((bits[unit >>> 5]! & (1 << (unit & 31))) !== 0) return true
     }
     return false
   }
 
   /** Whether anything of a mapping is pending. */
   hasPending(mapping: Mapping): boolean {
-    return mapping.pending?.some((bits) => bits !== 0) ?? false
+    return mapping.pending !== undefined && mapping.pending.units > 0
   }
 
   /** What was pending in a mapping need not reach the device: its chunk is freed. */
   forget(mapping: Mapping): void {
     if (mapping.pending === undefined) return
     mapping.pending = undefined
-    this.#marked = this.#marked.filter((each) => each !== mapping)
+    const at = this.#marked.indexOf(mapping)
+    assert(at !== -1)
+    this.#marked.splice(at, 1)
     this.#mayBeStale = true
   }
 
   /** Writes every pending unit home and fences. */
   persist(): void {
-    if (this.#mayBeStale) this.#dropStale()
+    this.#dropIdle()
+    if (this.#mayBeStale || this.#isSparse()) this.#takeBits()
+    else for (let i = 0; i < this.#marked.length; i++) this.#marked[i]!.pending!.bits.fill(0)
     const pairs = this.#words / 2
     this.#words = 0
     this.#mayBeStale = false
-    // New bitmaps come as they are needed: clearing these would take as long as making them.
-    for (const mapping of this.#marked) mapping.pending = undefined
-    this.#marked = []
     if (pairs > 0) this.#media.persistUnits(this.#list, pairs)
   }
 
-  /** Keeps the pairs whose bit is set, each once. */
-  #dropStale(): void {
-    const list = this.#list
-    const { mappings } = this.#media
+  /** Bitmaps without a bit since the last checkpoint go; the others begin to count anew. */
+  #dropIdle(): void {
+    const marked = this.#marked
     let kept = 0
-    for (let at = 0; at < this.#words; at += 2) {
-      const slot = list[at]!
+    for (let i = 0; i < marked.length; i++) {
+      const mapping = marked[i]!
+      const pending = mapping.pending!
+      if (pending.units === 0) {
+        mapping.pending = undefined
+      } else {
+        pending.units = 0
+        marked[kept++] = mapping
+      }
+    }
+    marked.length = kept
+  }
+
+  /** Whether the bits are few for the bitmaps that they are in. */
+  #isSparse(): boolean {
+    let words = 0
+    for (let i = 0; i < this.#marked.length; i++) words += this.#marked[i]!.pending!.bits.length
+    return words > (this.#words / 2) * WORDS_A_PAIR
+  }
+
+  /** Clears all bits, one by one. Keeps the pairs that had one. */
+  #takeBits(): void {
+    const list = this.#list
+    const words = this.#words
+    const { mappings } = this.#media
+    let slot = -1
+    let bits = NO_BITS
+    let kept = 0
+    for (let at = 0; at < words; at += 2) {
+      if (list[at] !== slot) {
+        slot = list[at]!
+        bits = mappings[slot]?.pending?.bits ?? NO_BITS
+      }
       const unit = list[at + 1]!
-      const pending = mappings[slot]?.pending
       const word = unit >>> 5
       const bit = 1 << (unit & 31)
-      if (pending === undefined || word >= pending.length || (pending[word]! & bit) === 0) continue
       // A slot that was used again may be listed twice for a unit: the second finds no bit.
-      pending[word] = pending[word]! & ~bit
+      if (word >= bits.length || (bits[word]! & bit) === 0) continue
+      bits[word] = bits[word]! & ~bit
       list[kept++] = slot
       list[kept++] = unit
     }

@@ -20,7 +20,7 @@ import { assert } from '../base/assert.js'
 import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { alignUp, type LogPosition, type Offset, WORD } from '../base/units.js'
-import { ANCHOR_STATE } from '../layout/anchor.js'
+import { ANCHOR_STATE, type SlotCounts } from '../layout/anchor.js'
 import type { Geometry } from '../layout/geometry.js'
 import { RECORD_ALIGN, RECORD_HEADER_BYTES, RECORD_SKIP } from '../layout/record.js'
 import type { Mapping, Media } from '../media/media.js'
@@ -56,8 +56,8 @@ export interface LogStart {
   readonly head: Mapping
   /** First position of this epoch. */
   readonly position: LogPosition
-  /** Slots of the chunk table in use, asked at each checkpoint. */
-  readonly slotsUsed: () => number
+  /** What the chunk table has, asked at each checkpoint when home places are durable. */
+  readonly slotCounts: () => SlotCounts
 }
 
 export class Log {
@@ -68,7 +68,7 @@ export class Log {
   readonly #staging = new Staging()
   readonly #skip = new Staging(RECORD_ALIGN, 1)
   readonly #anchors: Anchors
-  readonly #slotsUsed: () => number
+  readonly #slotCounts: () => SlotCounts
   readonly #epoch: number
   readonly #ringAt: Offset
   readonly #ringBytes: number
@@ -91,7 +91,7 @@ export class Log {
     this.media = media
     this.home = new Home(media)
     this.#anchors = start.anchors
-    this.#slotsUsed = start.slotsUsed
+    this.#slotCounts = start.slotCounts
     this.#epoch = start.epoch
     this.#ringAt = geometry.logAt
     this.#ringBytes = geometry.logBytes
@@ -290,7 +290,7 @@ export class Log {
       epoch: this.#epoch,
       state,
       head: tail,
-      slotsUsed: this.#slotsUsed(),
+      ...this.#slotCounts(),
     })
     this.#head = this.#tail = this.#durable = tail
     this.#tailAt = this.#ringAt + (tail % this.#ringBytes)

@@ -20,6 +20,7 @@
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
 import { LINE_BYTES, type Offset } from '../base/units.js'
+import { type BadBlocks, NO_BAD_BLOCKS } from './bad-blocks.js'
 import { MAILBOX, type Staging, TARGET_WORDS } from './staging.js'
 
 /**
@@ -29,6 +30,14 @@ import { MAILBOX, type Staging, TARGET_WORDS } from './staging.js'
  */
 export type Granularity = 'byte' | 'cache-line' | 'page'
 
+/** Write-back units of a mapping that a logged change went to and no checkpoint has taken home yet. */
+export interface Pending {
+  /** One bit for each unit. */
+  readonly bits: Uint32Array
+  /** How many are set. */
+  units: number
+}
+
 /** One mapped stretch of the device. */
 export interface Mapping {
   readonly slot: number
@@ -36,11 +45,8 @@ export interface Mapping {
   readonly length: number
   /** The whole stretch; empty once it is detached. */
   bytes: Uint8Array
-  /**
-   * One bit for each write-back unit that a logged change went to and no checkpoint has taken home
-   * yet; made when the first one comes.
-   */
-  pending: Uint32Array | undefined
+  /** Made when the first one comes. */
+  pending: Pending | undefined
 }
 
 /** Counted since the device was opened. Exact: tests assert them. */
@@ -63,6 +69,8 @@ export abstract class Media {
   abstract readonly unitShift: number
   readonly counters: Float64Array = new Float64Array(Object.keys(COUNTER).length)
   readonly mappings: (Mapping | undefined)[] = []
+  /** Known when the device was opened. Callers keep off them: loads and stores there are faults. */
+  badBlocks: BadBlocks = NO_BAD_BLOCKS
   /** Why nothing may be written any more. */
   failure: Error | undefined
 

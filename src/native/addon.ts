@@ -17,6 +17,11 @@ export interface NativeAddon {
   blockDeviceSize(fd: number): number
   /** Really allocates a stretch of a regular file (fallocate): no later ENOSPC. */
   allocate(fd: number, offset: number, length: number): void
+  /**
+   * Where the bytes of a regular file are on the device below its filesystem (FIEMAP): triples of
+   * offset in the file, offset on the device, length. Throws where the filesystem does not say.
+   */
+  extents(fd: number): Float64Array
 
   /**
    * Maps `length` bytes (at most 4 GiB) from position `offset` (up to 2^53) and returns the slot.

@@ -188,6 +188,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     FUNCTION("lock", plinth_lock),
     FUNCTION("blockDeviceSize", plinth_block_device_size),
     FUNCTION("allocate", plinth_allocate),
+    FUNCTION("extents", plinth_extents),
     FUNCTION("map", plinth_map),
     FUNCTION("buffer", plinth_buffer),
     FUNCTION("detach", plinth_detach),

@@ -143,6 +143,7 @@ napi_value plinth_copy_persist(napi_env env, napi_callback_info info);
 napi_value plinth_zero_persist(napi_env env, napi_callback_info info);
 napi_value plinth_private_pages(napi_env env, napi_callback_info info);
 napi_value plinth_discard(napi_env env, napi_callback_info info);
+napi_value plinth_extents(napi_env env, napi_callback_info info);
 napi_value plinth_bind_commit(napi_env env, napi_callback_info info);
 napi_value plinth_create_writer(napi_env env, napi_callback_info info);
 napi_value plinth_start_write(napi_env env, napi_callback_info info);

@@ -10,12 +10,14 @@
  * The epoch is what makes the end of the prefix final: a record that lay behind a torn one can
  * never follow the records of a later run.
  */
+import { PlinthError } from '../base/errors.js'
 import { type LogPosition, MIB, type Offset } from '../base/units.js'
-import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot, versionOfSlot } from '../layout/chunk-slot.js'
 import { type Geometry, TABLE_AT } from '../layout/geometry.js'
 import { ENTRY } from '../layout/record.js'
 import { Home } from '../log/home.js'
 import { type LogBytes, Revocations, walkLog } from '../log/replay.js'
+import { SlotCopies } from '../log/slot-copies.js'
 import type { Mapping, Media } from '../media/media.js'
 
 /** Data is mapped in windows of this much, and at most so many at a time. */
@@ -36,6 +38,8 @@ export interface ReplayParts {
   readonly head: Mapping
   readonly tail: Mapping
   readonly log: LogBytes
+  /** Start value of the checksums of this volume. */
+  readonly seed: number
 }
 
 /** A change to the data area that replay would make. */
@@ -49,7 +53,13 @@ export function replay(parts: ReplayParts): Replayed {
   const { media } = parts
   const home = new Home(media)
   const windows = new Windows(media, parts.geometry, home)
-  const replayed = walk(parts, home, (offset, bytes) => windows.store(offset, bytes))
+  const replayed = walk(parts, home, (offset, bytes) => {
+    // What went bad since is lost, and its chunk is reported.
+    for (const good of media.badBlocks.around(offset, bytes.length)) {
+      const from = good.offset - offset
+      windows.store(good.offset, bytes.subarray(from, from + good.length))
+    }
+  })
   home.persist()
   windows.close()
   return replayed
@@ -72,12 +82,17 @@ function walk(
   home: Home,
   storeData: (offset: Offset, bytes: Uint8Array) => void,
 ): Replayed {
-  const { media, geometry, head, tail, log } = parts
+  const { media, log } = parts
+  const copies = new SlotCopies({ ...parts, badBlocks: media.badBlocks })
   const revocations = new Revocations()
-  const prefix = walkLog(log, (kind, offset, length, _from, position) => {
+  // Where the last that the log says of each slot is in the ring.
+  const slots = new Map<number, number>()
+  const prefix = walkLog(log, (kind, offset, length, from, position) => {
     if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
+    else if (kind === ENTRY.SLOT) slots.set((offset - TABLE_AT) / CHUNK_SLOT.bytes, from)
   })
   revocations.settle()
+  refuseNewerSlots(parts, copies, slots)
   let slotsUsed = 0
   walkLog(
     log,
@@ -85,12 +100,14 @@ function walk(
       if (kind === ENTRY.REVOKE) return
       const bytes = log.bytes.subarray(from, from + length)
       if (kind === ENTRY.SLOT) {
-        const second = geometry.tableCopyAt - tail.offset + offset - TABLE_AT
-        media.store(head, offset, bytes)
-        media.store(tail, second, bytes)
-        home.mark(head, offset, length)
-        home.mark(tail, second, length)
-        slotsUsed = Math.max(slotsUsed, (offset - TABLE_AT) / CHUNK_SLOT.bytes + 1)
+        const slot = (offset - TABLE_AT) / CHUNK_SLOT.bytes
+        for (const copy of [0, 1] as const) {
+          if (copies.isBad(slot, copy)) continue
+          const mapping = copies.mapping(copy)
+          media.store(mapping, copies.at(slot, copy), bytes)
+          home.mark(mapping, copies.at(slot, copy), length)
+        }
+        slotsUsed = Math.max(slotsUsed, slot + 1)
       } else if (revocations.isEmpty) {
         storeData(offset, bytes)
       } else {
@@ -102,6 +119,27 @@ function walk(
     prefix,
   )
   return { ...prefix, bytes: prefix.end - log.head, slotsUsed }
+}
+
+/**
+ * A slot is written to its home place after its record was durable. One that is newer than the log knows
+ * says that a record was durable and is damaged: a shorter log would undo what was acknowledged.
+ */
+function refuseNewerSlots(
+  { log, seed }: ReplayParts,
+  copies: SlotCopies,
+  slots: ReadonlyMap<number, number>,
+): void {
+  for (const [slot, from] of slots) {
+    const logged = versionOfSlot(decodeChunkSlot(log.bytes, from, chunkSlotSeed(seed, slot)))
+    const home = [copies.read(slot, 0), copies.read(slot, 1)].map(versionOfSlot)
+    if (Math.max(...home) > logged) {
+      throw new PlinthError(
+        'ERR_VOLUME_CORRUPT',
+        `chunk slot ${slot} is newer than the log knows: a record that changed it was durable and is damaged`,
+      )
+    }
+  }
 }
 
 /** Stretches of the data area, mapped as replay comes by. */

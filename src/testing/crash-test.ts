@@ -16,6 +16,7 @@ import { recoverState } from './recover-state.js'
 import { type Model, SimulatedMedia } from './simulated-media.js'
 import { makeImage, openSimulated } from './simulated-volume.js'
 
+/** A structure to try, and how. */
 export interface CrashTest<A> {
   /** Prepares the volume. Its effects are durable before the first cut. */
   readonly setup?: (volume: Volume) => void
@@ -73,6 +74,7 @@ export interface NeedlessFlush {
   readonly count: number
 }
 
+/** What `crashTest` tried when all was right. */
 export interface CrashReport {
   readonly seed: number
   readonly points: number

@@ -1,4 +1,8 @@
-/** `plinth/testing`: the crash lab for authors of engines. */
+/**
+ * The crash lab for authors of engines.
+ *
+ * @module plinth/testing
+ */
 export {
   type CrashReport,
   type CrashTest,

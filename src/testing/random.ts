@@ -21,6 +21,7 @@ export class Random {
     return this.next() % below
   }
 
+  /** One of them. */
   pick<T>(items: readonly T[]): T {
     return items[this.below(items.length)]!
   }

@@ -53,6 +53,10 @@ interface Unit {
   flushed: number
 }
 
+/**
+ * A simulated device with a volume of `makeImage` on it, for `openSimulated`. `visible` is what the program
+ * sees, `durable` what a power cut leaves for certain.
+ */
 export class SimulatedMedia extends Media {
   readonly model: Model
   readonly granularity: Granularity
@@ -82,6 +86,7 @@ export class SimulatedMedia extends Media {
   #detached = new Map<Mapping, Uint8Array>()
   /** What was delayed, to be done after the next fence. */
   #delayed: (() => void)[] = []
+  /** Called before each flush and fence (on `byte` also each store): the instants at which to cut the power. */
   onPoint: ((kind: PointKind) => void) | undefined
   /** Decides about each flush, fence and append, told by its kind; for mutations and faults. */
   judge: ((kind: PointKind) => Verdict) | undefined = undefined

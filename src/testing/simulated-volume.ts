@@ -6,6 +6,7 @@ import { findSuperblock, loadVolume } from '../volume/load.js'
 import { Volume } from '../volume/volume.js'
 import { SimulatedMedia } from './simulated-media.js'
 
+/** The shape of a volume; as for `Volume.format`. */
 export interface ImageOptions {
   /** Bytes of the volume. @default 1 MiB */
   readonly size?: number

@@ -11,7 +11,7 @@
 
 import type { Chunk } from '../allocator/chunk.js'
 import { checkRange, insideOf, mappingOf } from '../allocator/chunk.js'
-import type { AllocateOptions, ChunkStore } from '../allocator/chunk-store.js'
+import type { AllocateOptions, ChunkStore, PlacedChunk } from '../allocator/chunk-store.js'
 import type { Text } from '../allocator/chunk-table.js'
 import { checkBytes, checkInteger } from '../base/arguments.js'
 import { argumentValueError, PlinthError } from '../base/errors.js'
@@ -62,6 +62,15 @@ export class Transaction {
     this.#allocated.push(chunk)
     this.#stagePublish(chunk)
     return chunk
+  }
+
+  /** @internal The same, at the place and with the id that the chunk had on another volume. */
+  place(placed: PlacedChunk): void {
+    this.#check()
+    const chunk = this.#store.place(placed)
+    this.#structural = true
+    this.#allocated.push(chunk)
+    this.#stagePublish(chunk)
   }
 
   /** Makes a reserved chunk exist once the transaction commits. */

@@ -1,8 +1,31 @@
-/** The two mappings of a volume's metadata, for as long as it is open. */
+/** Where everything of a volume lies, and the two mappings of its metadata while it is open. */
 import { alignDown, alignUp, PAGE_BYTES } from '../base/units.js'
-import { ANCHOR_AT, type Geometry } from '../layout/geometry.js'
+import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
 import { Anchors } from '../log/anchors.js'
 import type { Mapping, Media } from '../media/media.js'
+
+/** A part of a volume and its place. */
+export interface VolumeArea {
+  readonly name: 'superblock' | 'anchor' | 'chunk table' | 'log' | 'data'
+  /** Bytes from the start of the device. */
+  readonly offset: number
+  readonly size: number
+}
+
+/** Lowest offset first. Between and behind them nothing is kept. */
+export function areasOf(geometry: Geometry): VolumeArea[] {
+  const { tableBytes, granules, granuleBytes } = geometry
+  return [
+    { name: 'superblock', offset: SUPERBLOCK_AT, size: PAGE_BYTES },
+    { name: 'anchor', offset: ANCHOR_AT, size: PAGE_BYTES },
+    { name: 'chunk table', offset: TABLE_AT, size: tableBytes },
+    { name: 'log', offset: geometry.logAt, size: geometry.logBytes },
+    { name: 'data', offset: geometry.dataAt, size: granules * granuleBytes },
+    { name: 'chunk table', offset: geometry.tableCopyAt, size: tableBytes },
+    { name: 'anchor', offset: geometry.anchorCopyAt, size: PAGE_BYTES },
+    { name: 'superblock', offset: geometry.superblockCopyAt, size: PAGE_BYTES },
+  ]
+}
 
 export interface Areas {
   readonly head: Mapping

@@ -16,11 +16,24 @@ import {
   TABLE_AT,
 } from '../layout/geometry.js'
 import { encodeSuperblock, FORMAT_VERSION, MAGIC, volumeSeed } from '../layout/superblock.js'
+import type { BadBlocks } from '../media/bad-blocks.js'
 import type { Media } from '../media/media.js'
 import { mapAreas } from './areas.js'
 import { type FormatOptions, parseFormatOptions } from './options.js'
 
-export function formatDevice(path: string, options: FormatOptions | undefined): void {
+/** What a new volume is to be besides its options: a restored one is like another. */
+export interface Identity {
+  readonly uuid: Uint8Array
+  readonly created: number
+  /** `INCOMPATIBLE` bits. */
+  readonly incompatible: number
+}
+
+export function formatDevice(
+  path: string,
+  options: FormatOptions | undefined,
+  identity: Partial<Identity> = {},
+): void {
   const parsed = parseFormatOptions(options)
   const creates = statOf(path) === undefined
   if (creates && parsed.size === undefined) {
@@ -31,13 +44,23 @@ export function formatDevice(path: string, options: FormatOptions | undefined): 
   }
   if (creates) {
     const { O_RDWR, O_CREAT, O_EXCL } = fs.constants
-    fs.closeSync(openOrThrow(path, O_RDWR | O_CREAT | O_EXCL, 0o600))
+    const fd = openOrThrow(path, O_RDWR | O_CREAT | O_EXCL, 0o600)
+    // Of an empty file nobody can say whether it maps as DAX.
+    fs.ftruncateSync(fd, PAGE_BYTES)
+    fs.closeSync(fd)
   }
   try {
-    const { backend, granularity } = parsed
-    const device = new Device({ path, backend, granularity, readOnly: false })
+    const { backend, granularity, unsafeGranularity, sysfs } = parsed
+    const device = new Device({
+      path,
+      backend,
+      granularity,
+      unsafeGranularity,
+      sysfs,
+      readOnly: false,
+    })
     try {
-      formatOpened(device, parsed)
+      formatOpened(device, parsed, identity)
     } finally {
       device.close()
     }
@@ -47,7 +70,11 @@ export function formatDevice(path: string, options: FormatOptions | undefined): 
   }
 }
 
-function formatOpened(device: Device, wanted: ReturnType<typeof parseFormatOptions>): void {
+function formatOpened(
+  device: Device,
+  wanted: ReturnType<typeof parseFormatOptions>,
+  identity: Partial<Identity>,
+): void {
   const isFile = device.kind === 'file' || device.kind === 'tmpfs' || device.kind === 'fsdax'
   const deviceBytes = device.sizeBytes
   const sizeBytes = wanted.size ?? deviceBytes
@@ -65,6 +92,7 @@ function formatOpened(device: Device, wanted: ReturnType<typeof parseFormatOptio
   })
   if (!wanted.force) refuseContents(device, deviceBytes)
   if (isFile) device.allocate(sizeBytes)
+  refuseBadMetadata(device.badBlocks, geometry)
   const media = device.media(Math.max(geometry.sizeBytes, deviceBytes))
   forgetEnd(device, media, geometry.sizeBytes)
   writeVolume(media, geometry, {
@@ -72,7 +100,22 @@ function formatOpened(device: Device, wanted: ReturnType<typeof parseFormatOptio
     label: wanted.label,
     uuid: randomFillSync(new Uint8Array(16)),
     created: Date.now(),
+    ...identity,
   })
+}
+
+/** A new volume has all of its metadata, twice. */
+function refuseBadMetadata(badBlocks: BadBlocks, geometry: Geometry): void {
+  const { logAt, logBytes, tableCopyAt, sizeBytes } = geometry
+  const bad = [
+    ...badBlocks.within(0, logAt + logBytes),
+    ...badBlocks.within(tableCopyAt, sizeBytes - tableCopyAt),
+  ][0]
+  if (bad === undefined) return
+  throw new PlinthError(
+    'ERR_BAD_BLOCKS',
+    `the device has ${bad.length} bad bytes at ${bad.offset}, where the volume's metadata would be; choose another size, or clear them`,
+  )
 }
 
 /** What stands at either end must be zero, or the user must have said `force`. */
@@ -112,7 +155,13 @@ function forgetEnd(device: Device, media: Media, volumeBytes: number): void {
 export function writeVolume(
   media: Media,
   geometry: Geometry,
-  about: { alignBytes: number; label: Uint8Array; uuid: Uint8Array; created: number },
+  about: {
+    alignBytes: number
+    label: Uint8Array
+    uuid: Uint8Array
+    created: number
+    incompatible?: number
+  },
 ): void {
   const seed = volumeSeed(about.uuid)
   const areas = mapAreas(media, geometry, seed, about.alignBytes)
@@ -127,13 +176,13 @@ export function writeVolume(
   media.zero(head, TABLE_AT, geometry.tableBytes + geometry.logBytes)
   media.zero(tail, areas.tableCopyAt, geometry.tableBytes + PAGE_BYTES)
   media.fence()
-  areas.anchors.write({ epoch: 0, state: ANCHOR_STATE.CLOSED, head: 0, slotsUsed: 0 })
+  areas.anchors.write({ epoch: 0, state: ANCHOR_STATE.CLOSED, head: 0, slotsUsed: 0, holes: 0 })
   // 3. Superblocks, the second first: the volume exists with the first of them that is whole.
   const values = {
     version: FORMAT_VERSION,
     compatible: 0,
     readOnlyCompatible: 0,
-    incompatible: 0,
+    incompatible: about.incompatible ?? 0,
     uuid: about.uuid,
     sizeBytes: geometry.sizeBytes,
     granuleBytes: geometry.granuleBytes,

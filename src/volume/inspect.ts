@@ -14,13 +14,13 @@ import {
 import { Device } from '../device/device.js'
 import type { Media } from '../media/media.js'
 import { mapAreas } from './areas.js'
-import { parseRepairOptions } from './options.js'
+import { type ProbeOptions, parseProbeOptions, parseRepairOptions } from './options.js'
 
 /** Mending ends by itself; this is for a device that does not keep what is written. */
 const PASSES_MAX = 100
 
-export function checkAt(path: string): Finding[] {
-  const device = new Device({ path, readOnly: true })
+export function checkAt(path: string, options: ProbeOptions | undefined): Finding[] {
+  const device = new Device({ path, readOnly: true, ...parseProbeOptions(options) })
   try {
     return checkDevice(readableOf(device)).findings
   } finally {
@@ -66,14 +66,14 @@ export function repairDevice(
     const geometry = inspection.geometry!
     const media = openMedia(geometry.sizeBytes)
     const { head, tail } = mapAreas(media, geometry, inspection.seed, alignBytes)
-    applyFixes(media, [head, tail], fixes)
+    applyFixes(media, [head, tail], geometry, fixes)
     // What was mended may show more to mend: behind a record of the log there are others.
     for (let pass = 1; ; pass++) {
       const checked = checkDevice(device)
       const more = chooseFixes(checked.fixes, dropDamaged)
       remaining = checked.findings
       if (more.length === 0 || pass === PASSES_MAX) break
-      applyFixes(media, [head, tail], more)
+      applyFixes(media, [head, tail], geometry, more)
       fixes.push(...more)
     }
   }
@@ -85,6 +85,7 @@ export function repairDevice(
 export function readableOf(device: Device): Readable {
   return {
     sizeBytes: device.sizeBytes,
+    badBlocks: device.badBlocks,
     read(offset, length) {
       try {
         return device.read(offset, length)

@@ -15,12 +15,14 @@ import {
   encodeSuperblock,
   FEATURES_KNOWN,
   FORMAT_VERSION,
+  INCOMPATIBLE,
   SUPERBLOCK,
   type Superblock,
   volumeSeed,
 } from '../layout/superblock.js'
 import { Home } from '../log/home.js'
 import { Log, recordSeed } from '../log/log.js'
+import type { BadBlocks, Stretch } from '../media/bad-blocks.js'
 import type { Mapping, Media } from '../media/media.js'
 import { type Change, type Replayed, replay, replayToMemory } from '../recovery/recover.js'
 import { type Areas, mapAreas } from './areas.js'
@@ -28,6 +30,8 @@ import { type Areas, mapAreas } from './areas.js'
 /** What can be read before media are chosen: a device, or an image in a test. */
 export interface Readable {
   readonly sizeBytes: number
+  /** Read as zeros. */
+  readonly badBlocks?: BadBlocks | undefined
   read(offset: Offset, length: number): Uint8Array
 }
 
@@ -61,9 +65,15 @@ export interface Found {
 
 /**
  * Finds the superblock of a volume.
- * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW, ERR_DEVICE_TRUNCATED
+ * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW, ERR_DEVICE_TRUNCATED,
+ *   ERR_VOLUME_INCOMPLETE unless `restoring`
  */
-export function findSuperblock(device: Readable, path: string, readOnly: boolean): Found {
+export function findSuperblock(
+  device: Readable,
+  path: string,
+  readOnly: boolean,
+  restoring = false,
+): Found {
   const { sizeBytes } = device
   if (sizeBytes < PAGE_BYTES) {
     throw new PlinthError('ERR_NOT_A_VOLUME', `${path} has ${sizeBytes} bytes: it holds no volume`)
@@ -79,12 +89,25 @@ export function findSuperblock(device: Readable, path: string, readOnly: boolean
   const secondGood = typeof second !== 'string' && second.copy === 1
   const superblock = good ? first : secondGood ? second : undefined
   if (superblock === undefined) {
+    const bad = device.badBlocks?.within(SUPERBLOCK_AT, PAGE_BYTES)[0]
+    if (bad !== undefined) {
+      throw badBlock(
+        bad,
+        `the first superblock of ${path}, and no second one is where it should be`,
+      )
+    }
     if (first === 'no-magic' && second === 'no-magic') {
       throw new PlinthError('ERR_NOT_A_VOLUME', `${path} does not hold a plinth volume`)
     }
     throw corrupt(`${path}: both superblocks are damaged`)
   }
   refuseNewer(superblock, path, readOnly)
+  if ((superblock.incompatible & INCOMPATIBLE.RESTORING) !== 0 && !restoring) {
+    throw new PlinthError(
+      'ERR_VOLUME_INCOMPLETE',
+      `${path}: a restore to this volume did not end; restore it again`,
+    )
+  }
   const geometry = describedBy(superblock, path)
   if (sizeBytes < geometry.sizeBytes) {
     throw new PlinthError(
@@ -136,6 +159,8 @@ export interface LoadOptions {
   readonly alignBytes: number
   readonly readOnly: boolean
   readonly warmBytes: number
+  /** A reader's chunks with bad blocks are shown, not refused. */
+  readonly zeroBadBlocks?: boolean
   readonly checkWritable: () => void
 }
 
@@ -153,12 +178,14 @@ export function loadVolume(options: LoadOptions): Loaded {
   const seed = volumeSeed(superblock.uuid)
   const areas = mapAreas(media, geometry, seed, options.alignBytes)
   const { head, tail } = areas
+  refuseBadMetadata(media, geometry, areas, readOnly)
   const read = areas.anchors.read()
   if (read === undefined) throw corrupt('both anchors are damaged')
   const { anchor } = read
   const parts = {
     media,
     geometry,
+    seed,
     head,
     tail,
     log: {
@@ -174,10 +201,10 @@ export function loadVolume(options: LoadOptions): Loaded {
     ? replayToMemory(parts)
     : replay(parts)
   // 2. The table, and the copies that are damaged or behind.
-  const table = new ChunkTable({ geometry, seed, head, tail })
+  const table = new ChunkTable({ geometry, seed, head, tail, badBlocks: media.badBlocks })
   let healed = read.damaged.filter(Boolean).length
   const home = new Home(media)
-  table.load(Math.max(anchor.slotsUsed, replayed.slotsUsed), (slot, from) => {
+  table.load(anchor, replayed.slotsUsed, (slot, from) => {
     healed++
     healSlot(media, home, areas, slot, from)
   })
@@ -185,16 +212,16 @@ export function loadVolume(options: LoadOptions): Loaded {
   const position = alignUp(replayed.end, media.appendBytes)
   if (!readOnly) {
     home.persist()
-    if (!found.twice) {
+    if (!found.twice && !hasBadSuperblock(media, geometry)) {
       healed++
-      healSuperblocks(media, areas, superblock)
+      writeSuperblocks(media, areas, superblock)
     }
     // 3. A new epoch: what is left of the old log never counts again, and nothing of it is needed.
     areas.anchors.write({
       epoch,
       state: ANCHOR_STATE.OPEN,
       head: position,
-      slotsUsed: table.slotsUsed,
+      ...table.slotCounts(),
     })
   }
   const { changes } = replayed
@@ -206,7 +233,7 @@ export function loadVolume(options: LoadOptions): Loaded {
     epoch,
     head,
     position,
-    slotsUsed: () => table.slotsUsed,
+    slotCounts: () => table.slotCounts(),
   })
   const store = new ChunkStore({
     geometry,
@@ -214,6 +241,7 @@ export function loadVolume(options: LoadOptions): Loaded {
     log,
     warmBytes: options.warmBytes,
     readOnly,
+    zeroBadBlocks: options.zeroBadBlocks ?? false,
     checkWritable: options.checkWritable,
     onMap: changes && ((mapping) => applyChanges(mapping, changes)),
   })
@@ -233,6 +261,43 @@ export function loadVolume(options: LoadOptions): Loaded {
   }
 }
 
+/** What a volume cannot do without; the rest of its metadata is used from the other copy. */
+function refuseBadMetadata(
+  { badBlocks }: Media,
+  { logAt, logBytes, tableBytes, tableCopyAt }: Geometry,
+  { anchors }: Areas,
+  readOnly: boolean,
+): void {
+  const inLog = badBlocks.within(logAt, logBytes)[0]
+  if (inLog !== undefined) throw badBlock(inLog, 'the log, of which there is no second copy')
+  for (const inTable of badBlocks.within(TABLE_AT, tableBytes)) {
+    const copyAt = inTable.offset - TABLE_AT + tableCopyAt
+    if (badBlocks.touches(copyAt, inTable.length)) {
+      throw badBlock(inTable, 'the chunk table, and so is the same part of its second copy')
+    }
+  }
+  const bad = ([0, 1] as const).filter((copy) => anchors.isBad(copy))
+  if (bad.length === 0 || (bad.length === 1 && readOnly)) return
+  throw new PlinthError(
+    'ERR_BAD_BLOCKS',
+    bad.length === 2
+      ? 'both anchors are in known bad blocks: where replay begins is lost'
+      : 'one anchor is in a known bad block, and a power loss while the other is written could tear it; ' +
+          'clear the block, then opening restores it from the other, or open with readOnly',
+  )
+}
+
+function hasBadSuperblock({ badBlocks }: Media, { superblockCopyAt }: Geometry): boolean {
+  return [SUPERBLOCK_AT, superblockCopyAt].some((at) => badBlocks.touches(at, PAGE_BYTES))
+}
+
+function badBlock({ offset, length }: Stretch, where: string): PlinthError {
+  return new PlinthError(
+    'ERR_BAD_BLOCKS',
+    `${length} bytes at ${offset} are known to be bad, in ${where}`,
+  )
+}
+
 function healSlot(media: Media, home: Home, areas: Areas, slot: number, from: 0 | 1): void {
   const { head, tail } = areas
   const firstAt = TABLE_AT + slot * CHUNK_SLOT.bytes
@@ -243,7 +308,8 @@ function healSlot(media: Media, home: Home, areas: Areas, slot: number, from: 0 
   home.mark(target, targetAt, CHUNK_SLOT.bytes)
 }
 
-function healSuperblocks(media: Media, areas: Areas, superblock: Superblock): void {
+/** Writes both copies. */
+export function writeSuperblocks(media: Media, areas: Areas, superblock: Superblock): void {
   // The damaged one first or the whole one again, the same either way: one is whole at any instant.
   media.write(areas.tail, areas.superblockCopyAt, encodeSuperblock({ ...superblock, copy: 1 }))
   media.fence()

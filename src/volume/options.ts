@@ -3,6 +3,7 @@ import {
   checkBoolean,
   checkInteger,
   checkOptions,
+  checkPath,
   checkPowerOfTwo,
   describe,
   encodeText,
@@ -21,6 +22,7 @@ import {
 import { LABEL_BYTES_MAX } from '../layout/superblock.js'
 import type { Granularity } from '../media/media.js'
 
+/** Options of `Volume.format`. */
 export interface FormatOptions {
   /**
    * Bytes of the volume, from 1 MiB. A file that does not exist is created with it (mode 0600); a
@@ -42,31 +44,59 @@ export interface FormatOptions {
   readonly backend?: Backend | undefined
   /** As for `open`. */
   readonly granularity?: Granularity | undefined
+  /** As for `open`. */
+  readonly unsafeGranularity?: Granularity | undefined
+  /** As for `open`. */
+  readonly sysfs?: string | undefined
 }
 
+/** Options of `Volume.open`. */
 export interface OpenOptions {
   /** Read alone: nothing on the device changes, not even by recovery. @default false */
   readonly readOnly?: boolean | undefined
   /** What maps the device. @default 'native' where it loads */
   readonly backend?: Backend | undefined
   /**
-   * The unit in which stores become durable. One that would lose data on the device is refused;
-   * on tmpfs `cache-line` may be forced, to develop and measure the way of persistent memory.
+   * The unit in which stores become durable. One that would lose data on the device is refused; on
+   * tmpfs, which a power loss empties whatever is asked, any will do: the way of persistent memory can
+   * be tried and measured there.
    * @default what the device is known to have
    */
   readonly granularity?: Granularity | undefined
+  /**
+   * The same, on your word: nothing is checked, and where you are wrong a power loss takes or tears
+   * what was acknowledged. For platforms whose firmware does not say what they save.
+   * @default none; not together with `granularity`
+   */
+  readonly unsafeGranularity?: Granularity | undefined
+  /**
+   * With `readOnly`, known bad blocks of chunks are shown as zeros, so that the rest of such a chunk can
+   * be copied. @default false: a chunk with bad blocks is refused with ERR_BAD_BLOCKS
+   */
+  readonly zeroBadBlocks?: boolean | undefined
+  /** Where the kernel shows its devices: their size, alignment, bad blocks. @default '/sys' */
+  readonly sysfs?: string | undefined
   /** Bytes of mappings kept for chunks that were closed. @default 64 MiB */
   readonly warmBytes?: number | undefined
 }
 
-const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', 'backend', 'granularity']
+/** Options of `Volume.probe` and `Volume.check`. */
+export interface ProbeOptions {
+  /** As for `open`. */
+  readonly sysfs?: string | undefined
+}
+
+const DEVICE_OPTIONS = ['backend', 'granularity', 'unsafeGranularity', 'sysfs']
+const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', ...DEVICE_OPTIONS]
+const PROBE_OPTIONS = ['sysfs']
 const REPAIR_OPTIONS = ['dryRun', 'dropDamaged']
-const OPEN_OPTIONS = ['readOnly', 'backend', 'granularity', 'warmBytes']
+const OPEN_OPTIONS = ['readOnly', 'warmBytes', 'zeroBadBlocks', ...DEVICE_OPTIONS]
 const WARM_BYTES_DEFAULT = 64 * MIB
+const GRANULARITIES = ['byte', 'cache-line', 'page']
 
 export function parseFormatOptions(options: FormatOptions | undefined) {
   checkOptions(options, FORMAT_OPTIONS, 'Volume.format')
-  const { size, label, granule, logSize, force, backend, granularity } = options ?? {}
+  const { size, label, granule, logSize, force } = options ?? {}
   if (size !== undefined) checkInteger(size, 'size', VOLUME_BYTES_MIN)
   if (granule !== undefined) {
     checkPowerOfTwo(granule, 'granule', GRANULE_BYTES_MIN, GRANULE_BYTES_MAX)
@@ -76,32 +106,53 @@ export function parseFormatOptions(options: FormatOptions | undefined) {
     if (logSize % PAGE_BYTES !== 0) throw rangeError(`logSize must be a multiple of ${PAGE_BYTES}`)
   }
   if (force !== undefined) checkBoolean(force, 'force')
-  checkBackend(backend)
-  checkGranularity(granularity)
   return {
     size,
     label: label === undefined ? new Uint8Array(0) : encodeText(label, 'label', LABEL_BYTES_MAX),
     granule,
     logSize,
     force: force ?? false,
-    backend,
-    granularity,
+    ...parseDeviceOptions(options ?? {}),
   }
 }
 
 export function parseOpenOptions(options: OpenOptions | undefined) {
   checkOptions(options, OPEN_OPTIONS, 'Volume.open')
-  const { readOnly, backend, granularity, warmBytes } = options ?? {}
+  const { readOnly, warmBytes, zeroBadBlocks } = options ?? {}
   if (readOnly !== undefined) checkBoolean(readOnly, 'readOnly')
-  checkBackend(backend)
-  checkGranularity(granularity)
   if (warmBytes !== undefined) checkInteger(warmBytes, 'warmBytes', 0)
+  if (zeroBadBlocks !== undefined) checkBoolean(zeroBadBlocks, 'zeroBadBlocks')
+  if (zeroBadBlocks === true && readOnly !== true) {
+    throw argumentValueError('zeroBadBlocks is for readers: it needs readOnly')
+  }
   return {
     readOnly: readOnly ?? false,
-    backend,
-    granularity,
     warmBytes: warmBytes ?? WARM_BYTES_DEFAULT,
+    zeroBadBlocks: zeroBadBlocks ?? false,
+    ...parseDeviceOptions(options ?? {}),
   }
+}
+
+export function parseProbeOptions(options: ProbeOptions | undefined) {
+  checkOptions(options, PROBE_OPTIONS, 'Volume.probe')
+  const { sysfs } = options ?? {}
+  if (sysfs !== undefined) checkPath(sysfs)
+  return { sysfs }
+}
+
+/** What `format` and `open` both say of a device. */
+function parseDeviceOptions(
+  options: Pick<OpenOptions, 'backend' | 'granularity' | 'unsafeGranularity' | 'sysfs'>,
+) {
+  const { backend, granularity, unsafeGranularity, sysfs } = options
+  checkOneOf(backend, 'backend', ['native', 'mmap-io'])
+  checkOneOf(granularity, 'granularity', GRANULARITIES)
+  checkOneOf(unsafeGranularity, 'unsafeGranularity', GRANULARITIES)
+  if (granularity !== undefined && unsafeGranularity !== undefined) {
+    throw argumentValueError('give granularity or unsafeGranularity, not both')
+  }
+  if (sysfs !== undefined) checkPath(sysfs)
+  return { backend, granularity, unsafeGranularity, sysfs }
 }
 
 export function parseRepairOptions(options: RepairOptions | undefined) {
@@ -110,14 +161,6 @@ export function parseRepairOptions(options: RepairOptions | undefined) {
   if (dryRun !== undefined) checkBoolean(dryRun, 'dryRun')
   if (dropDamaged !== undefined) checkBoolean(dropDamaged, 'dropDamaged')
   return { dryRun: dryRun ?? true, dropDamaged: dropDamaged ?? false }
-}
-
-function checkBackend(value: unknown): void {
-  checkOneOf(value, 'backend', ['native', 'mmap-io'])
-}
-
-function checkGranularity(value: unknown): void {
-  checkOneOf(value, 'granularity', ['byte', 'cache-line', 'page'])
 }
 
 function checkOneOf(value: unknown, what: string, values: readonly string[]): void {

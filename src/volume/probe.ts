@@ -2,10 +2,15 @@
 import { PlinthError } from '../base/errors.js'
 import type { DeviceKind } from '../device/identify.js'
 import { type DeviceProbe, probeDevice } from '../device/probe.js'
+import type { Evidence } from '../device/sysfs.js'
 import { MAGIC } from '../layout/superblock.js'
 import type { Granularity } from '../media/media.js'
 import { findSuperblock } from './load.js'
+import { type ProbeOptions, parseProbeOptions } from './options.js'
 
+export type { Evidence }
+
+/** What `Volume.probe` found. */
 export interface Probe {
   readonly path: string
   readonly kind: DeviceKind
@@ -13,36 +18,53 @@ export interface Probe {
   readonly size: number
   /** What its mappings must be aligned to, in bytes. */
   readonly align: number
-  /** The unit in which stores become durable on it. */
+  /** The unit in which stores become durable on it: the safe one, where it is not proven. */
   readonly granularity: Granularity
+  /** Whether the kernel vouches for it. */
+  readonly granularityIsProven: boolean
+  /** Why it is this one, in a sentence. */
+  readonly granularityBecause: string
+  /** What was looked at, and what it said. */
+  readonly evidence: readonly Evidence[]
+  /** Stretches that the kernel knows to be bad, rounded to pages: bytes from the device's start. */
+  readonly badBlocks: readonly { readonly offset: number; readonly length: number }[]
   /** Whether a writer has it open, or it is mounted. */
   readonly busy: boolean
+  /** Who has it, in words; undefined when nobody has, or it cannot be told. */
+  readonly owner: string | undefined
   /** What is on it, in words; undefined for zeros. */
   readonly contents: string | undefined
   /** The volume on it, when there is one that can be opened by this version. */
   readonly volume:
     | { readonly size: number; readonly granule: number; readonly label: string }
     | undefined
-  /** What to do next. */
+  /** What to do next: a call, a command for the shell, or what is wrong. */
   readonly advice: string
+  /** What else to know: lines for people, usually none. */
+  readonly notes: readonly string[]
 }
 
-export function probe(path: string): Probe {
-  const device = probeDevice(path, MAGIC)
+export function probe(path: string, options: ProbeOptions | undefined): Probe {
+  const device = probeDevice(path, MAGIC, parseProbeOptions(options).sysfs)
   try {
-    const { kind, sizeBytes, alignBytes, granularity, busy, contents } = device
+    const { kind, sizeBytes, alignBytes, proof, evidence, badBlocks, owner, contents } = device
     const found = findVolume(device, path)
-    const volume = found instanceof PlinthError ? undefined : found
     return {
       path,
       kind,
       size: sizeBytes,
       align: alignBytes,
-      granularity,
-      busy,
+      granularity: proof.granularity,
+      granularityIsProven: proof.isProven,
+      granularityBecause: proof.why,
+      evidence,
+      badBlocks: badBlocks.stretches,
+      busy: owner.busy,
+      owner: owner.who,
       contents,
-      volume,
-      advice: advise(path, busy, contents, found),
+      volume: found instanceof PlinthError ? undefined : found,
+      advice: advise(path, device, found),
+      notes: notesOf(device),
     }
   } finally {
     device.close()
@@ -65,14 +87,49 @@ function findVolume(device: DeviceProbe, path: string): NonNullable<Probe['volum
 
 function advise(
   path: string,
-  busy: boolean,
-  contents: string | undefined,
+  device: DeviceProbe,
   found: NonNullable<Probe['volume']> | PlinthError,
 ): string {
+  const { owner, contents } = device
   const quoted = JSON.stringify(path)
-  if (busy) return 'it is in use: close the volume, or unmount it'
+  if (owner.busy) {
+    if (owner.who?.startsWith('mounted at ')) return `umount ${path}`
+    return `it is in use${owner.who === undefined ? '' : ` (${owner.who})`}: close the volume`
+  }
   if (!(found instanceof PlinthError)) return `Volume.open(${quoted})`
   if (found.code !== 'ERR_NOT_A_VOLUME') return `${found.code}: ${found.message}`
-  if (contents === undefined) return `Volume.format(${quoted})`
-  return `it holds ${contents}; Volume.format(${quoted}, { force: true }) overwrites that`
+  const wanted = isDurable(device) ? [] : ["unsafeGranularity: 'cache-line'"]
+  if (contents !== undefined) wanted.unshift('force: true')
+  const call = `Volume.format(${quoted}${wanted.length === 0 ? '' : `, { ${wanted.join(', ')} }`})`
+  return contents === undefined ? call : `it holds ${contents}; ${call} overwrites that`
+}
+
+/** Whether format and open take the device as it is. */
+function isDurable({ kind, persistence }: DeviceProbe): boolean {
+  return kind !== 'dax' || persistence !== 'none'
+}
+
+function notesOf(device: DeviceProbe): string[] {
+  const { kind, proof, badBlocks, namespace, alignBytes } = device
+  const notes: string[] = []
+  if (!proof.isProven) notes.push(`granularity '${proof.granularity}' is not proven: ${proof.why}`)
+  if (!isDurable(device)) notes.push('format and open refuse it without unsafeGranularity')
+  if (kind === 'block' && namespace !== undefined) {
+    notes.push(
+      `it is persistent memory behind the page cache; as a DAX device, without what is on it: ` +
+        `ndctl create-namespace --force --reconfig=${namespace} --mode=devdax`,
+    )
+  }
+  if (!badBlocks.isEmpty) {
+    notes.push(
+      `${badBlocks.bytes} bytes are known to be bad: format keeps off them, chunks that have them are refused` +
+        (namespace === undefined
+          ? ''
+          : `; to clear them, when nothing there is wanted any more: ndctl clear-errors ${namespace}`),
+    )
+  }
+  if (kind === 'dax' && alignBytes > 2 ** 21) {
+    notes.push(`mappings are aligned to ${alignBytes} bytes, so granules are as large`)
+  }
+  return notes
 }

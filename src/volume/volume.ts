@@ -16,68 +16,21 @@ import { type HeapOptions, Heaps } from '../heap/heaps.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import { volumeSeed } from '../layout/superblock.js'
-import { COUNTER, type Granularity, type Media } from '../media/media.js'
+import { COUNTER, type Media } from '../media/media.js'
 import { refuseOwnType, Transaction } from '../transaction/transaction.js'
+import { areasOf } from './areas.js'
 import { formatDevice } from './format.js'
+import type { ChunkInfo, VolumeInfo, VolumeStats } from './info.js'
 import { checkAt, readableOf, repairAt } from './inspect.js'
 import { findSuperblock, type Loaded, loadVolume, type Recovery } from './load.js'
-import { type FormatOptions, type OpenOptions, parseOpenOptions } from './options.js'
+import {
+  type FormatOptions,
+  type OpenOptions,
+  type ProbeOptions,
+  parseOpenOptions,
+} from './options.js'
 import { type Probe, probe } from './probe.js'
-
-export interface VolumeInfo {
-  readonly path: string
-  readonly uuid: string
-  /** Undefined for none. */
-  readonly label: string | undefined
-  /** Bytes of the volume. */
-  readonly size: number
-  /** Bytes of a granule. */
-  readonly granule: number
-  readonly kind: DeviceKind | 'memory'
-  readonly granularity: Granularity
-  readonly backend: Backend | 'memory'
-  readonly readOnly: boolean
-  readonly created: Date
-}
-
-export interface VolumeStats {
-  /** Bytes that chunks can have, all of them together. */
-  readonly dataBytes: number
-  readonly usedBytes: number
-  readonly freeBytes: number
-  /** The largest chunk that can be allocated now. */
-  readonly largestFreeBytes: number
-  readonly freeRuns: number
-  /** 0: all free bytes in one run; towards 1: in many small ones. */
-  readonly fragmentation: number
-  readonly chunks: number
-  readonly logBytes: number
-  readonly logUsedBytes: number
-  readonly checkpoints: number
-  /** Bytes of mappings kept for closed chunks. */
-  readonly warmBytes: number
-  /** Since the volume was opened. */
-  readonly counters: {
-    readonly fences: number
-    readonly linesFlushed: number
-    /** Waits for the device: each costs what the device costs. */
-    readonly barriers: number
-    /** System calls that write or wait, on devices of page granularity. */
-    readonly systemCalls: number
-    /** Bytes of records appended to the log. */
-    readonly bytesAppended: number
-    /** Bytes written to home places and by `write`. */
-    readonly bytesWritten: number
-  }
-}
-
-export interface ChunkInfo {
-  readonly id: number
-  readonly name: string | undefined
-  readonly type: string | undefined
-  readonly offset: number
-  readonly size: number
-}
+import { complete, formatIncomplete, type Restore, type RestoreOptions } from './restore.js'
 
 /** What a volume stands on: a device, or media of a test. */
 interface Standing {
@@ -105,6 +58,8 @@ export class Volume {
   readonly #heaps: Heaps
   readonly #transaction: Transaction
   readonly #readOnly: boolean
+  /** Whether `ownedChunk` gives chunks of heaps. */
+  #ownedAreReachable: boolean
   #state: State = 'open'
 
   /**
@@ -112,7 +67,7 @@ export class Volume {
    * block device or a DAX node. Durable when it returns.
    * @throws PlinthError ERR_DEVICE_IN_USE when the device holds something and `force` is not given,
    *   ERR_DEVICE_TOO_SMALL, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_VOLUME_BUSY,
-   *   ERR_GRANULARITY, ERR_BACKEND_LIMIT, ERR_BACKEND_MISSING
+   *   ERR_GRANULARITY, ERR_BACKEND_LIMIT, ERR_BACKEND_MISSING, ERR_BAD_BLOCKS
    */
   static format(path: string, options?: FormatOptions): void {
     checkPath(path)
@@ -122,11 +77,11 @@ export class Volume {
   /**
    * Looks at a device: its kind, size and granularity, what is on it, whether it is in use, what to do
    * next. Opens nothing for writing and changes nothing.
-   * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO
+   * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_BAD_BLOCKS
    */
-  static probe(path: string): Probe {
+  static probe(path: string, options?: ProbeOptions): Probe {
     checkPath(path)
-    return probe(path)
+    return probe(path, options)
   }
 
   /**
@@ -134,14 +89,18 @@ export class Volume {
    * happened. The volume is this caller's alone until `close`.
    * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_BUSY, ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW,
    *   ERR_DEVICE_TRUNCATED, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_GRANULARITY,
-   *   ERR_BACKEND_LIMIT, ERR_BACKEND_MISSING
+   *   ERR_BACKEND_LIMIT, ERR_BACKEND_MISSING, ERR_VOLUME_INCOMPLETE, ERR_BAD_BLOCKS
    */
   static open(path: string, options?: OpenOptions): Volume {
     checkPath(path)
-    const { backend, granularity, readOnly, warmBytes } = parseOpenOptions(options)
-    const device = new Device({ path, backend, granularity, readOnly })
+    return Volume.#open(path, options, false)
+  }
+
+  static #open(path: string, options: OpenOptions | undefined, restoring: boolean): Volume {
+    const { readOnly, warmBytes, zeroBadBlocks, ...wanted } = parseOpenOptions(options)
+    const device = new Device({ path, readOnly, ...wanted })
     try {
-      const found = findSuperblock(device, path, readOnly)
+      const found = findSuperblock(device, path, readOnly, restoring)
       const media = device.media(found.geometry.sizeBytes)
       const { kind, alignBytes } = device
       return new Volume(
@@ -154,7 +113,15 @@ export class Volume {
           close: () => device.close(),
         },
         (checkWritable) =>
-          loadVolume({ media, found, alignBytes, readOnly, warmBytes, checkWritable }),
+          loadVolume({
+            media,
+            found,
+            alignBytes,
+            readOnly,
+            warmBytes,
+            zeroBadBlocks,
+            checkWritable,
+          }),
         readOnly,
       )
     } catch (error) {
@@ -164,14 +131,41 @@ export class Volume {
   }
 
   /**
+   * Makes a volume of a device, to be filled from a copy of another. Until `finish` the device is
+   * refused with ERR_VOLUME_INCOMPLETE, whatever happens to this process.
+   * @throws PlinthError as `format` and `open`
+   */
+  static restore(path: string, options?: RestoreOptions): Restore {
+    checkPath(path)
+    formatIncomplete(path, options)
+    const { backend, granularity, unsafeGranularity, sysfs } = options ?? {}
+    const open = { backend, granularity, unsafeGranularity, sysfs, warmBytes: 0 }
+    const volume = Volume.#open(path, open, true)
+    volume.#ownedAreReachable = true
+    return {
+      volume,
+      place: (chunks) =>
+        volume.transact((tx) => {
+          for (const chunk of chunks) tx.place(chunk)
+        }),
+      finish: () => {
+        volume.#checkOpen()
+        volume.close()
+        complete(path, open)
+      },
+      abandon: () => volume.close(),
+    }
+  }
+
+  /**
    * Looks at everything that plinth keeps on a device, and writes nothing. The volume need not be
    * one that can be opened: why it cannot is among the findings. Nobody may have it open for writing.
    * @returns the findings; none when all is well
    * @throws PlinthError ERR_VOLUME_BUSY, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO
    */
-  static check(path: string): Finding[] {
+  static check(path: string, options?: ProbeOptions): Finding[] {
     checkPath(path)
-    return checkAt(path)
+    return checkAt(path, options)
   }
 
   /**
@@ -189,6 +183,7 @@ export class Volume {
     this.#standing = standing
     this.#media = standing.media
     this.#readOnly = readOnly
+    this.#ownedAreReachable = readOnly
     this.#loaded = load(() => this.#checkWritable())
     const { store, geometry, superblock } = this.#loaded
     const seed = volumeSeed(superblock.uuid)
@@ -196,6 +191,12 @@ export class Volume {
     this.#transaction = new Transaction(store, this.#heaps)
   }
 
+  /** False after `close`. */
+  get isOpen(): boolean {
+    return this.#state === 'open'
+  }
+
+  /** What this volume is and how it is used. Can be asked of a closed one too. */
   get info(): VolumeInfo {
     const { superblock, geometry } = this.#loaded
     const label = Buffer.from(superblock.label).toString('utf8').replace(/\0+$/, '')
@@ -218,6 +219,10 @@ export class Volume {
     return this.#loaded.recovery
   }
 
+  /**
+   * Space, log and counters as they are now. Reads memory alone, whatever the volume's size.
+   * @throws PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED
+   */
   stats(): VolumeStats {
     this.#checkOpen()
     const { geometry, table, log, store } = this.#loaded
@@ -226,14 +231,16 @@ export class Volume {
     const { counters } = this.#media
     return {
       dataBytes: granules * granuleBytes,
-      usedBytes: (granules - free) * granuleBytes,
+      usedBytes: (granules - free - table.keptOut.size) * granuleBytes,
       freeBytes: free * granuleBytes,
+      badBytes: table.keptOut.size * granuleBytes,
       largestFreeBytes: longest * granuleBytes,
       freeRuns: runs,
       fragmentation: free === 0 ? 0 : 1 - longest / free,
       chunks: table.chunks,
       logBytes: log.capacityBytes,
       logUsedBytes: log.usedBytes,
+      areas: areasOf(geometry),
       checkpoints: log.checkpoints,
       warmBytes: store.warmBytes,
       counters: {
@@ -250,7 +257,8 @@ export class Volume {
   /**
    * Allocates a chunk. Durable when it returns, with one fence (one barrier on page granularity;
    * `zero` costs its own).
-   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE
+   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE, ERR_TX_ACTIVE,
+   *   ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   allocate(options: AllocateOptions): Chunk {
     this.#begin()
@@ -268,6 +276,7 @@ export class Volume {
   /**
    * Frees a chunk. Durable when it returns, with one fence; its views are empty then. Never fails
    * for want of space.
+   * @throws PlinthError ERR_CHUNK_CLOSED, ERR_TX_ACTIVE, ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   free(chunk: Chunk): void {
     this.#begin()
@@ -284,6 +293,7 @@ export class Volume {
   /**
    * Takes space for a chunk in memory alone: fill it, `persist` it, then `publish` it, alone or in a
    * transaction. A crash before that, `cancel` or `close` of the volume gives the space back.
+   * @throws PlinthError as `allocate`
    */
   reserve(options: AllocateOptions): Chunk {
     this.#checkWritable()
@@ -291,7 +301,11 @@ export class Volume {
     return this.#loaded.store.reserve(options)
   }
 
-  /** Makes a reserved chunk exist. Durable when it returns, with one fence. */
+  /**
+   * Makes a reserved chunk exist. Durable when it returns, with one fence. Its contents are durable as
+   * far as they were persisted before.
+   * @throws PlinthError ERR_CHUNK_EXISTS when it is not a reservation, ERR_TX_ACTIVE
+   */
   publish(chunk: Chunk): void {
     this.transact((tx) => tx.publish(chunk))
   }
@@ -309,7 +323,7 @@ export class Volume {
 
   /**
    * The chunk with this name or id. Two calls give the same handle while it is open.
-   * @throws PlinthError ERR_CHUNK_NOT_FOUND
+   * @throws PlinthError ERR_CHUNK_NOT_FOUND, ERR_CHUNK_OWNED for a chunk of a heap
    */
   chunk(nameOrId: string | number): Chunk {
     const chunk = this.findChunk(nameOrId)
@@ -320,7 +334,10 @@ export class Volume {
     return chunk
   }
 
-  /** The chunk with this name or id, or undefined. */
+  /**
+   * The chunk with this name or id, or undefined.
+   * @throws PlinthError ERR_CHUNK_OWNED for a chunk of a heap
+   */
   findChunk(nameOrId: string | number): Chunk | undefined {
     this.#checkOpen()
     const chunk = this.#loaded.store.find(nameOrId)
@@ -329,6 +346,21 @@ export class Volume {
         'ERR_CHUNK_OWNED',
         `chunk '${chunk.name}' belongs to a heap; use it through volume.heap`,
       )
+    }
+    return chunk
+  }
+
+  /**
+   * The chunk with this id, whoever owns it: for tools that copy the bytes of chunks, those of heaps
+   * included. For readers, and for a volume that is being restored.
+   * @throws PlinthError ERR_CHUNK_NOT_FOUND, ERR_CHUNK_OWNED
+   */
+  ownedChunk(id: number): Chunk {
+    this.#checkOpen()
+    if (!this.#ownedAreReachable) return this.chunk(id)
+    const chunk = typeof id === 'number' ? this.#loaded.store.find(id) : undefined
+    if (chunk === undefined) {
+      throw new PlinthError('ERR_CHUNK_NOT_FOUND', `there is no chunk with id ${id}`)
     }
     return chunk
   }
@@ -348,13 +380,19 @@ export class Volume {
   chunks(): ChunkInfo[] {
     this.#checkOpen()
     const { table, geometry } = this.#loaded
-    return table.slotsInOrder().map((slot) => ({
-      id: table.idOf(slot),
-      name: table.nameOf(slot)?.string,
-      type: table.typeOf(slot)?.string,
-      offset: geometry.dataAt + table.startOf(slot) * geometry.granuleBytes,
-      size: table.granulesOf(slot) * geometry.granuleBytes,
-    }))
+    return table.slotsInOrder().map((slot) => {
+      const offset = geometry.dataAt + table.startOf(slot) * geometry.granuleBytes
+      const size = table.granulesOf(slot) * geometry.granuleBytes
+      const badBlocks = this.#media.badBlocks.inside(offset, size)
+      return {
+        id: table.idOf(slot),
+        name: table.nameOf(slot)?.string,
+        type: table.typeOf(slot)?.string,
+        offset,
+        size,
+        ...(badBlocks.length > 0 && { badBlocks }),
+      }
+    })
   }
 
   /**
@@ -384,22 +422,24 @@ export class Volume {
    * share one barrier, and the event loop is free while the device works. Changes are visible at
    * once to what follows; a later transaction is never durable before an earlier one.
    */
-  async transactAsync<T>(work: (tx: Transaction) => T): Promise<T> {
-    checkWork(work)
-    this.#begin()
-    const tx = this.#transaction
-    let result: T
-    let durable: Promise<void>
+  transactAsync<T>(work: (tx: Transaction) => T): Promise<T> {
     try {
-      result = work(tx)
+      checkWork(work)
+      this.#begin()
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    const tx = this.#transaction
+    try {
+      const result = work(tx)
       if (result !== undefined) refusePromise(result)
-      durable = tx.commitAsync()
+      const durable = tx.commitAsync()
+      // Most return nothing: they share the promise of their barrier.
+      return result === undefined ? (durable as Promise<T>) : durable.then(() => result)
     } catch (error) {
       tx.rollback()
-      throw error
+      return Promise.reject(error)
     }
-    await durable
-    return result
   }
 
   /** Orders every `chunk.flush` before it: what was flushed is durable when it returns. */
@@ -430,6 +470,7 @@ export class Volume {
     return checkDevice(this.#standing.readable, {
       table,
       isReserved: (slot) => insideOf(store.handle(slot)).state === 'reserved',
+      heaps: this.#heaps.spaces(),
       logUsedBytes: log.usedBytes,
     }).findings
   }
@@ -454,6 +495,7 @@ export class Volume {
     }
   }
 
+  /** The same as `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close()
   }

@@ -1,8 +1,10 @@
 /** Repair under power cuts: whatever it was doing, the volume is no worse, and repair can be run again. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { checkDevice } from '../../src/check/check.js'
 import { CHUNK_SLOT } from '../../src/layout/chunk-slot.js'
 import { ANCHOR_AT, TABLE_AT } from '../../src/layout/geometry.js'
+import { HEAP_HEADER, SLAB_ENTRY } from '../../src/layout/heap.js'
 import { forEachCrashState } from '../../src/testing/crash-states.js'
 import { Random as LabRandom } from '../../src/testing/random.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
@@ -20,7 +22,20 @@ import {
 const { anchorCopyAt, superblockCopyAt, tableCopyAt } = geometry
 const slot = (table: number, n: number) => table + n * CHUNK_SLOT.bytes
 
-const damages: [what: string, places: number[], opens: boolean, drops: boolean][] = [
+/** In the heap of the volume: bytes of its header, of slab headers and of an entry. */
+function heapPlaces(): number[] {
+  const { image } = makeAged({ crashModel: 'cache-line', end: 'close' })
+  const [heap] = checkDevice(readableOf(image)).inspection.heaps.values()
+  const [root, slab] = heap!.chunks
+  const headers = [root, slab].flatMap((chunk) =>
+    [4, 12, 20, 33].map((at) => chunk!.offset + chunk!.layout.headerAt + at),
+  )
+  const entry = slab!.offset + slab!.layout.entriesAt + slab!.slabs[0]!.unit * SLAB_ENTRY.bytes
+  const sizes = [0, 8, 100, 300].map((at) => root!.offset + HEAP_HEADER.fields.sizes[0] + at)
+  return [...headers, ...sizes, entry + 5]
+}
+
+const damages: [what: string, places: number[], opens: boolean, drops: boolean, flip?: number][] = [
   [
     'the first of everything',
     [100, ANCHOR_AT + 9, slot(TABLE_AT, 0), slot(TABLE_AT, 3)],
@@ -34,6 +49,7 @@ const damages: [what: string, places: number[], opens: boolean, drops: boolean][
     false,
   ],
   ['both of a slot', [slot(TABLE_AT, 2) + 17, slot(tableCopyAt, 2) + 60], false, true],
+  ['the heads of a heap', heapPlaces(), true, false, 0x40],
   ['unused slots', [slot(TABLE_AT, 40), slot(TABLE_AT, 41), slot(tableCopyAt, 60)], true, false],
 ]
 
@@ -67,12 +83,13 @@ function crashes(
 }
 
 for (const crashModel of ['cache-line', 'page', 'byte'] as const) {
-  for (const [what, places, opens, dropDamaged] of damages) {
+  for (const [what, places, opens, dropDamaged, flip = 0x55] of damages) {
     test(`a power cut while repair restores ${what}, ${crashModel}`, (t) => {
       const aged = makeAged({ crashModel, end: 'close' })
       const last = aged.states.length - 1
+      const isHeap = what.includes('heap')
       const damaged = aged.image.slice()
-      for (const at of places) damaged[at]! ^= 0x55
+      for (const at of places) damaged[at]! ^= flip
       assert.equal(evaluate(aged, damaged).code === undefined, opens)
       const repaired = damaged.slice()
       assert.deepEqual(alarms(repairImage(aged, repaired, { dropDamaged }).remaining), [])
@@ -80,9 +97,11 @@ for (const crashModel of ['cache-line', 'page', 'byte'] as const) {
       assert.equal(end.code, undefined)
       if (opens) assert.equal(end.state, last)
       const states = crashes(aged, damaged, dropDamaged, (image) => {
-        const { code, state } = evaluate(aged, image)
+        const { code, state, chunkState } = evaluate(aged, image)
         // Between the two copies of a lost slot it opens already.
-        if (opens) assert.equal(state, last)
+        // Of a heap, which is kept once, a part is mended and a part is not.
+        if (isHeap) assert.equal(chunkState, last)
+        else if (opens) assert.equal(state, last)
         else assert.ok(code === 'ERR_VOLUME_CORRUPT' || code === undefined)
         const again = image.slice()
         assert.deepEqual(alarms(repairImage(aged, again, { dropDamaged }).remaining), [])

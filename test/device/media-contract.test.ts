@@ -1,12 +1,12 @@
 /** What the Media interface promises, on every device and by both backends. */
 import assert from 'node:assert/strict'
-import { closeSync, openSync, readSync, truncateSync, writeFileSync } from 'node:fs'
+import { truncateSync, writeFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { crc32c } from '../../src/base/checksum.js'
 import { Device } from '../../src/device/device.js'
 import { COUNTER, type Mapping, type Media } from '../../src/media/media.js'
 import { MAILBOX, Staging } from '../../src/media/staging.js'
-import { MIB, type Place, places } from '../support/devices.js'
+import { MIB, type Place, places, readAt } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
 import { seeded } from '../support/random.js'
 
@@ -26,19 +26,11 @@ function bench<T>(at: Place, body: (bench: Bench) => T, ringBytes = 65_536): T {
       truncateSync(path, MIB)
     }
     const device = new Device({ path, readOnly: false, ...at.options })
-    const fd = openSync(path, 'r')
-    const close = () => {
-      closeSync(fd)
-      device.close()
-    }
+    const close = () => device.close()
     let result: T
     try {
       const media = device.media(MIB)
-      const onDevice = (offset: number, length: number) => {
-        const bytes = new Uint8Array(length)
-        readSync(fd, bytes, 0, length, offset)
-        return bytes
-      }
+      const onDevice = (offset: number, length: number) => readAt(path, offset, length)
       result = body({ media, ring: media.map(0, ringBytes), onDevice })
     } catch (error) {
       close()

@@ -118,4 +118,34 @@ describe('granularity', () => {
       assert.equal(hashOf(path), before)
     })
   })
+
+  it('on your word, by the option that says so, it is taken', (t) => {
+    if (tmpfsPage.skip) return t.skip(tmpfsPage.skip)
+    inFolder((folder) => {
+      const path = join(folder, 'device')
+      for (const unsafeGranularity of ['cache-line', 'byte', 'page'] as const) {
+        Volume.format(path, { size: MIB, force: true, unsafeGranularity })
+        const trusting = Volume.open(path, { unsafeGranularity })
+        assert.equal(trusting.info.granularity, unsafeGranularity)
+        trusting.allocate({ size: 1, name: 'c', zero: true }).bytes[0] = 7
+        trusting.close()
+        const again = Volume.open(path)
+        assert.equal(again.chunk('c').bytes[0], 7)
+        again.close()
+      }
+    })
+  })
+
+  it('a probe says who has a volume open', () => {
+    inMemory((folder) => {
+      const path = join(folder, 'device')
+      const { volume: owner, other } = open(path)
+      const { busy, owner: who, advice } = Volume.probe(path)
+      owner!.close()
+      other!.close()
+      assert.deepEqual([busy, who], [true, `process ${process.pid} (node)`])
+      assert.match(advice, /close the volume/)
+      assert.deepEqual([Volume.probe(path).busy, Volume.probe(path).owner], [false, undefined])
+    })
+  })
 })

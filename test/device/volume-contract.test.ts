@@ -53,7 +53,7 @@ for (const at of places) {
           })
           assert.match(uuid, /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)
           assert.ok(Math.abs(created.getTime() - Date.now()) < 3_600_000)
-          if (!at.isFile) assert.equal(kind, 'block')
+          if (!at.isFile) assert.equal(kind, at.kind)
           assert.deepEqual(
             [volume.recovery.clean, volume.recovery.recordsReplayed, volume.recovery.healed],
             [true, 0, 0],

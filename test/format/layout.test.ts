@@ -65,7 +65,7 @@ const RECORD_SEEDS = [0xe5713efd, 0x38349445, 0xa1537c90, 0x52e98ac5]
 const SUPERBLOCK_BYTES =
   '706c696e74681af50f54d4b801000000020000000300000004000000010000000102030405060708090a0b0c0d0e0f10' +
   '00f0ffffffff1f00000020000000000000000004000000000068e5cf8b01000061206c6162656c'
-const ANCHOR_BYTES = '89e83a90616e636800000000000100000700000002000000400000000000040063'
+const ANCHOR_BYTES = '2403e873616e63680000000000010000070000000200000040000000000004006300000003'
 const SLOT_BYTES =
   'bece9c4d030000000200000002000300050000000600000004000000000000007472656500000000000000000000000077616c'
 /** Checksum, bytes, position and settled; then 5 bytes, a u64, a u32, a revocation, a slot. */
@@ -114,6 +114,7 @@ describe('format version 1', () => {
       ['state', 20, 4],
       ['head', 24, 8],
       ['slotsUsed', 32, 4],
+      ['holes', 36, 4],
     ])
     assert.deepEqual(ANCHOR_STATE, { CLOSED: 1, OPEN: 2 })
   })
@@ -190,7 +191,14 @@ describe('format version 1', () => {
   })
 
   it('an anchor, byte for byte', () => {
-    const values = { sequence: 2 ** 40, epoch: 7, state: 2, head: 2 ** 50 + 64, slotsUsed: 99 }
+    const values = {
+      sequence: 2 ** 40,
+      epoch: 7,
+      state: 2,
+      head: 2 ** 50 + 64,
+      slotsUsed: 99,
+      holes: 3,
+    }
     const line = encodeAnchor(values, VOLUME_SEED)
     assert.equal(trimmed(line), ANCHOR_BYTES)
     const { magic, checksum, ...rest } = decodeAnchor(unhex(hex(line)), VOLUME_SEED)!

@@ -355,7 +355,7 @@ describe('regressions of transactions', () => {
         slot,
       )
       const anchor = encodeAnchor(
-        { sequence: 100, epoch: 3, state: ANCHOR_STATE.CLOSED, head: 0, slotsUsed: 1 },
+        { sequence: 100, epoch: 3, state: ANCHOR_STATE.CLOSED, head: 0, slotsUsed: 1, holes: 0 },
         seed,
       )
       image.set(slot, TABLE_AT)

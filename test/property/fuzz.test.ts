@@ -10,6 +10,9 @@ import { ChunkTable } from '../../src/allocator/chunk-table.js'
 import { crc32c } from '../../src/base/checksum.js'
 import { checkDevice } from '../../src/check/check.js'
 import { identifyContents, SIGNATURE_BYTES } from '../../src/device/signature.js'
+import type { HeapChunk } from '../../src/heap/heap-chunk.js'
+import { SizeClasses } from '../../src/heap/size-classes.js'
+import { placeOf, readSlabs } from '../../src/heap/slab-reader.js'
 import { ANCHOR, decodeAnchor, encodeAnchor } from '../../src/layout/anchor.js'
 import {
   CHUNK_SLOT,
@@ -20,15 +23,29 @@ import {
 } from '../../src/layout/chunk-slot.js'
 import { TABLE_AT } from '../../src/layout/geometry.js'
 import {
+  decodeHeapHeader,
+  decodeSlabHeader,
+  encodeHeapHeader,
+  encodeSlabEntry,
+  encodeSlabHeader,
+  HEAP_HEADER,
+  heapHeaderChecksum,
+  SLAB_ENTRY,
+  SLAB_HEADER,
+  slabEntrySeed,
+  slabLayout,
+} from '../../src/layout/heap.js'
+import {
   decodeSuperblock,
   encodeSuperblock,
   MAGIC,
   SUPERBLOCK,
 } from '../../src/layout/superblock.js'
 import { Revocations, walkLog } from '../../src/log/replay.js'
+import { NO_BAD_BLOCKS } from '../../src/media/bad-blocks.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { findSuperblock } from '../../src/volume/load.js'
-import { evaluate, geometry, makeAged, readableOf } from '../support/damage.js'
+import { evaluate, geometry, makeAged, readableOf, repairImage } from '../support/damage.js'
 import { seeded, seedOfRun } from '../support/random.js'
 
 const LONG = process.env.PLINTH_LONG === '1'
@@ -131,7 +148,10 @@ test('findSuperblock and check, on devices of any size', () => {
 })
 
 test('decodeAnchor', () => {
-  const valid = encodeAnchor({ sequence: 5, epoch: 3, state: 1, head: 4096, slotsUsed: 2 }, SEED)
+  const valid = encodeAnchor(
+    { sequence: 5, epoch: 3, state: 1, head: 4096, slotsUsed: 2, holes: 1 },
+    SEED,
+  )
   const seal = (line: Uint8Array) => word(line, 0, crc32c(SEED, line, 4, ANCHOR.bytes))
   demand(
     fc.property(bytesLike(valid, seal), (line) => {
@@ -200,9 +220,9 @@ test('ChunkTable.load', () => {
     fc.property(bytesLike(valid, seal), (bytes) => {
       head.bytes.set(bytes, TABLE_AT)
       tail.bytes.set(bytes.length % 2 === 0 ? bytes : valid, 0)
-      const table = new ChunkTable({ geometry, seed: SEED, head, tail })
+      const table = new ChunkTable({ geometry, seed: SEED, head, tail, badBlocks: NO_BAD_BLOCKS })
       const loaded = parse(() => {
-        table.load(SLOTS, () => {})
+        table.load({ slotsUsed: SLOTS, holes: 0 }, 0, () => {})
         return true
       })
       if (loaded === undefined) return
@@ -216,8 +236,11 @@ test('ChunkTable.load', () => {
       }
       assert.ok(end <= geometry.granules)
       assert.equal(table.granules.free, geometry.granules - used)
-      const again = new ChunkTable({ geometry, seed: SEED, head, tail })
-      assert.throws(() => again.load(geometry.slots + 1, () => {}), PlinthError)
+      const again = new ChunkTable({ geometry, seed: SEED, head, tail, badBlocks: NO_BAD_BLOCKS })
+      assert.throws(
+        () => again.load({ slotsUsed: 0, holes: 0 }, geometry.slots + 1, () => {}),
+        PlinthError,
+      )
     }),
     1500,
   )
@@ -302,6 +325,154 @@ test('a forged log takes no longer than a real one', () => {
   const started = performance.now()
   assert.throws(() => walkLog({ geometry, bytes, head: 0, seed: SEED }, () => {}), PlinthError)
   assert.ok(performance.now() - started < SLOW_MS)
+})
+
+const UNIT_BYTES = 4096
+const HEAP_ID = 16_777_216
+const UNITS = 8
+const HEAD = slabLayout(UNITS, UNIT_BYTES, true)
+const SHAPE = { units: UNITS, unitBytes: UNIT_BYTES, layout: HEAD }
+const heapHeader = encodeHeapHeader(
+  { id: HEAP_ID, unitBytes: UNIT_BYTES, sizes: [16, 40, 3000] },
+  SEED,
+)
+const sealHeapHeader = (bytes: Uint8Array) => word(bytes, 8, heapHeaderChecksum(bytes, SEED))
+
+test('decodeHeapHeader', () => {
+  demand(
+    fc.property(bytesLike(heapHeader, sealHeapHeader), (bytes) => {
+      const header = parse(() => decodeHeapHeader(bytes, SEED))
+      if (typeof header === 'string') return
+      assert.ok(header !== undefined && Number.isSafeInteger(header.root))
+      let before = 0
+      for (const size of header.sizes) {
+        assert.ok(size > before && size % 8 === 0 && size <= 16 * header.unitBytes)
+        before = size
+      }
+    }),
+    2000,
+  )
+})
+
+test('decodeSlabHeader', () => {
+  const valid = encodeSlabHeader(
+    { heap: 1, chunk: 2, firstUnit: 3, units: 4, unitBytes: UNIT_BYTES },
+    SEED,
+  )
+  const seal = (bytes: Uint8Array) => word(bytes, 0, crc32c(SEED, bytes, 4))
+  demand(
+    fc.property(bytesLike(valid, seal), (bytes) => {
+      const header = parse(() => decodeSlabHeader(bytes, 0, SEED))
+      if (header !== undefined) assert.ok(SLAB_HEADER.reservedIsZero(bytes))
+    }),
+    4000,
+  )
+})
+
+/** The head of a root chunk: two slabs, and room for others. */
+function validHead(): Uint8Array {
+  const { headerAt, entriesAt, headBytes } = HEAD
+  const bytes = new Uint8Array(headBytes)
+  bytes.set(heapHeader)
+  const header = {
+    heap: HEAP_ID,
+    chunk: HEAP_ID,
+    firstUnit: 0,
+    units: UNITS,
+    unitBytes: UNIT_BYTES,
+  }
+  bytes.set(encodeSlabHeader(header, SEED), headerAt)
+  for (const [unit, blockBytes] of [
+    [0, 16],
+    [1, 3000],
+  ] as const) {
+    const words = new Uint32Array(SLAB_ENTRY.bytes / 4)
+    const entry = new Uint8Array(words.buffer)
+    const { units, blocks } = placeOf(SHAPE, unit, blockBytes)!
+    const seed = slabEntrySeed(SEED, HEAP_ID, unit)
+    encodeSlabEntry(blockBytes, units, blocks, 5, seed, words, entry)
+    bytes.set(entry, entriesAt + unit * SLAB_ENTRY.bytes)
+  }
+  return bytes
+}
+const sealHead = (bytes: Uint8Array) => {
+  const { headerAt, entriesAt } = HEAD
+  word(bytes, headerAt, crc32c(SEED, bytes, headerAt + 4, headerAt + SLAB_HEADER.bytes))
+  for (let unit = 0; unit < UNITS; unit++) {
+    const at = entriesAt + unit * SLAB_ENTRY.bytes
+    const end = at + SLAB_ENTRY.bytes
+    if (bytes.subarray(at, end).every((byte) => byte === 0)) continue
+    word(bytes, at, crc32c(slabEntrySeed(SEED, HEAP_ID, unit), bytes, at + 4, end))
+  }
+}
+
+test('readSlabs', () => {
+  const valid = validHead()
+  const chunk = {
+    ...SHAPE,
+    firstUnit: 0,
+    chunk: { id: HEAP_ID },
+    owner: {
+      heaps: { seed: SEED },
+      id: HEAP_ID,
+      name: 'fuzz',
+      unitBytes: UNIT_BYTES,
+      classes: new SizeClasses([16, 40, 3000]),
+    },
+  } as unknown as HeapChunk
+  assert.equal(readSlabs(chunk, valid).length, 2)
+  demand(
+    fc.property(bytesLike(valid, sealHead), (bytes) => {
+      const slabs = parse(() => readSlabs(chunk, bytes.slice()))
+      if (slabs === undefined) return
+      let next = 0
+      for (const { unit, index, type } of slabs) {
+        const { units, blocks } = placeOf(SHAPE, unit, [16, 40, 3000][index]!)!
+        assert.ok(unit >= next && blocks > 0 && type < 65536)
+        next = unit + units
+        assert.ok(next <= UNITS)
+      }
+    }),
+    3000,
+  )
+})
+
+test('the heads of a heap, with checksums that are right', () => {
+  const aged = makeAged({ crashModel: 'cache-line', end: 'close' })
+  const { inspection } = checkDevice(readableOf(aged.image))
+  const { seed, heaps } = inspection
+  const [heap] = heaps.values()
+  const seal = (image: Uint8Array) => {
+    const header = image.subarray(heap!.offset, heap!.offset + HEAP_HEADER.bytes)
+    word(header, 8, heapHeaderChecksum(header, seed))
+    for (const { id, offset, units, layout } of heap!.chunks) {
+      const headerAt = offset + layout.headerAt
+      word(image, headerAt, crc32c(seed, image, headerAt + 4, headerAt + SLAB_HEADER.bytes))
+      for (let unit = 0; unit < units; unit++) {
+        const at = offset + layout.entriesAt + unit * SLAB_ENTRY.bytes
+        const end = at + SLAB_ENTRY.bytes
+        if (image.subarray(at, end).every((byte) => byte === 0)) continue
+        word(image, at, crc32c(slabEntrySeed(seed, id, unit), image, at + 4, end))
+      }
+    }
+  }
+  const times = LONG ? 20_000 : 400
+  seeded((random) => {
+    for (let i = 0; i < times; i++) {
+      const image = aged.image.slice()
+      for (let n = random.between(1, 4); n > 0; n--) {
+        const { offset, layout } = random.pick(heap!.chunks)
+        const at = offset + random.below(layout.headBytes)
+        if (random.chance(2)) image[at]! ^= 1 << random.below(8)
+        else image.set(random.bytes(Math.min(8, offset + layout.headBytes - at)), at)
+      }
+      seal(image)
+      const { code, chunkState } = parse(() => evaluate(aged, image))!
+      assert.equal(code, undefined, 'a heap keeps nobody from the volume')
+      assert.equal(chunkState, aged.states.length - 1)
+      parse(() => repairImage(aged, image, { dropDamaged: true }))
+    }
+  })
 })
 
 test('identifyContents', () => {

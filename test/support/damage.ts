@@ -1,10 +1,10 @@
 /**
  * A small volume with a history, as an image with what it must hold: chunks with names and types, a
- * checkpoint in the middle, records in the log that no checkpoint has taken home. And what becomes
- * of the image when bytes of it change.
+ * heap with objects of several sizes, a checkpoint in the middle, records in the log that no checkpoint
+ * has taken home. And what becomes of the image when bytes of it change.
  */
 import assert from 'node:assert/strict'
-import { type Finding, PlinthError, type Volume } from 'plinth'
+import { type Finding, type Heap, PlinthError, type Volume } from 'plinth'
 import { alignUp, LINE_BYTES } from '../../src/base/units.js'
 import { checkDevice } from '../../src/check/check.js'
 import type { Readable } from '../../src/check/inspection.js'
@@ -12,6 +12,7 @@ import type { RepairReport } from '../../src/check/repair.js'
 import { ANCHOR } from '../../src/layout/anchor.js'
 import { CHUNK_SLOT } from '../../src/layout/chunk-slot.js'
 import { ANCHOR_AT, type Geometry, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { HEAP_HEADER, HEAP_ROOT_AT, OWN_TYPE_PREFIX, SLAB_ENTRY } from '../../src/layout/heap.js'
 import { RECORD_SKIP } from '../../src/layout/record.js'
 import { type Model as CrashModel, SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
@@ -20,6 +21,21 @@ import { repairDevice } from '../../src/volume/inspect.js'
 const MIB = 1024 * 1024
 const CELL = 64
 export const geometry: Geometry = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
+
+const HEAP = 'things'
+
+interface KnownObject {
+  readonly size: number
+  readonly type: number
+  /** With which it is filled. */
+  readonly byte: number
+}
+
+interface KnownHeap {
+  readonly objects: ReadonlyMap<number, KnownObject>
+  readonly root: number
+}
+const NO_HEAP: KnownHeap = { objects: new Map(), root: 0 }
 
 interface KnownChunk {
   readonly id: number
@@ -30,7 +46,10 @@ interface KnownChunk {
   /** Cells that were written: number of the cell to the byte it is filled with. */
   readonly cells: ReadonlyMap<number, number>
 }
-export type State = readonly KnownChunk[]
+export interface State {
+  readonly chunks: readonly KnownChunk[]
+  readonly heap: KnownHeap
+}
 
 export interface Aged {
   readonly crashModel: CrashModel
@@ -50,15 +69,50 @@ export interface AgeOptions {
   readonly end: 'power' | 'kill' | 'close'
 }
 
+/** What the history does to the heap in each round. */
+const OBJECTS: readonly (readonly [size: number, type: number])[] = [
+  [16, 0],
+  [40, 7],
+  [16, 0],
+  [200, 0],
+  [3000, 7],
+  [20_000, 9],
+  [40, 7],
+]
+
 /** The volume. Always the same for the same options. */
 export function makeAged({ crashModel, end }: AgeOptions): Aged {
   const media = new SimulatedMedia(crashModel, makeImage())
   const volume = openSimulated(media)
   let state: KnownChunk[] = []
+  let known: KnownHeap = NO_HEAP
   const states: State[] = []
   const note = (next: KnownChunk[]) => {
     state = next
-    states.push(next)
+    states.push({ chunks: state, heap: known })
+  }
+  const noteHeap = (next: KnownHeap) => {
+    known = next
+    states.push({ chunks: state, heap: known })
+  }
+  const publish = (size: number, type: number, byte: number) => {
+    const heap = volume.heap(HEAP)
+    const pointer = heap.reserve(size, type)
+    heap.copyIn(pointer, new Uint8Array(size).fill(byte))
+    heap.publish(pointer)
+    noteHeap({ ...known, objects: new Map([...known.objects, [pointer, { size, type, byte }]]) })
+  }
+  const freeObject = (nth: number) => {
+    const pointer = [...known.objects.keys()][nth]!
+    volume.heap(HEAP).free(pointer)
+    const objects = new Map(known.objects)
+    objects.delete(pointer)
+    noteHeap({ ...known, objects })
+  }
+  const setRoot = (nth: number) => {
+    const root = [...known.objects.keys()][nth]!
+    volume.heap(HEAP).setRoot(root)
+    noteHeap({ ...known, root })
   }
   const allocate = (name: string | undefined, size: number, type?: string) => {
     const chunk = volume.allocate({
@@ -72,19 +126,19 @@ export function makeAged({ crashModel, end }: AgeOptions): Aged {
     ])
   }
   const write = (index: number, ...cells: [cell: number, byte: number][]) => {
-    const known = state[index]!
-    const chunk = volume.chunk(known.id)
+    const before = state[index]!
+    const chunk = volume.chunk(before.id)
     volume.transact((tx) => {
       for (const [cell, byte] of cells) {
         tx.write(chunk, cell * CELL, new Uint8Array(CELL).fill(byte))
       }
     })
-    note(state.with(index, { ...known, cells: new Map([...known.cells, ...cells]) }))
+    note(state.with(index, { ...before, cells: new Map([...before.cells, ...cells]) }))
   }
   const rename = (index: number, name: string) => {
-    const known = state[index]!
-    volume.transact((tx) => tx.rename(volume.chunk(known.id), name))
-    note(state.with(index, { ...known, name }))
+    const before = state[index]!
+    volume.transact((tx) => tx.rename(volume.chunk(before.id), name))
+    note(state.with(index, { ...before, name }))
   }
   const free = (index: number) => {
     volume.free(volume.chunk(state[index]!.id))
@@ -100,7 +154,14 @@ export function makeAged({ crashModel, end }: AgeOptions): Aged {
     free(1)
     allocate(`größe-${round}`, 4096, 'blob')
     write(1, [0, 16 * round + 4], [5, 16 * round + 5], [60, 16 * round + 6])
+    const wanted = OBJECTS.slice(round === 1 ? 0 : 3)
+    for (const [index, [size, type]] of wanted.entries()) publish(size, type, 32 * round + index)
+    setRoot(3)
+    freeObject(0)
+    freeObject(4)
   }
+  volume.heap(HEAP)
+  noteHeap(known)
   history(1)
   const older = media.visible.slice()
   volume.checkpoint()
@@ -123,8 +184,9 @@ export function makeAged({ crashModel, end }: AgeOptions): Aged {
     slotsUsed: Math.max(anchor!.slotsUsed, ...[...loggedSlots.keys()].map((slot) => slot + 1)),
   }
   media.release()
-  const outcome = evaluate(aged, image)
-  assert.equal(outcome.state, aged.states.length - 1)
+  const { state: found, findings } = evaluate(aged, image)
+  assert.equal(found, aged.states.length - 1)
+  assert.deepEqual(alarms(findings), [])
   return aged
 }
 
@@ -139,20 +201,21 @@ export function readableOf(image: Uint8Array): Readable {
   }
 }
 
-/** Index of the state that the volume is in; -1 for none of them. */
-function stateOf(volume: Volume, states: readonly State[]): number {
-  const found = volume.chunks()
+/** Index of the last state that `isIn` accepts; -1 for none. */
+function lastState(states: readonly State[], isIn: (state: State) => boolean): number {
   // The last is by far the most frequent.
-  for (let index = states.length - 1; index >= 0; index--) {
-    if (isIn(volume, found, states[index]!)) return index
-  }
+  for (let index = states.length - 1; index >= 0; index--) if (isIn(states[index]!)) return index
   return -1
 }
 
-function isIn(volume: Volume, found: ReturnType<Volume['chunks']>, state: State): boolean {
-  if (found.length !== state.length) return false
+function hasChunks(
+  volume: Volume,
+  found: ReturnType<Volume['chunks']>,
+  known: readonly KnownChunk[],
+): boolean {
+  if (found.length !== known.length) return false
   const byId = new Map(found.map((chunk) => [chunk.id, chunk]))
-  return state.every(({ id, offset, size, name, type, cells }) => {
+  return known.every(({ id, offset, size, name, type, cells }) => {
     const chunk = byId.get(id)
     if (chunk === undefined || chunk.offset !== offset || chunk.size !== size) return false
     if (chunk.name !== name || chunk.type !== type) return false
@@ -164,6 +227,66 @@ function isIn(volume: Volume, found: ReturnType<Volume['chunks']>, state: State)
   })
 }
 
+/** What a heap turns out to be: what is in it, or the code with which it is refused. */
+type FoundHeap = { readonly code: string } | KnownHeap
+
+function readHeap(volume: Volume): FoundHeap {
+  try {
+    const heap = volume.heap(HEAP)
+    const objects = new Map<number, KnownObject>()
+    for (const pointer of heap.objects()) {
+      const bytes = new Uint8Array(heap.size(pointer))
+      heap.copyOut(pointer, bytes)
+      objects.set(pointer, { size: bytes.length, type: heap.type(pointer), byte: bytes[0]! })
+    }
+    assert.equal(heap.stats().objects, objects.size)
+    return { objects, root: heap.root }
+  } catch (error) {
+    if (!(error instanceof PlinthError)) throw error
+    return { code: error.code }
+  }
+}
+
+function hasHeap(found: FoundHeap, known: KnownHeap): boolean {
+  if ('code' in found || found.root !== known.root) return false
+  if (found.objects.size !== known.objects.size) return false
+  return [...known.objects].every(([pointer, { size, type, byte }]) => {
+    const object = found.objects.get(pointer)
+    return (
+      object !== undefined && object.size >= size && object.type === type && object.byte === byte
+    )
+  })
+}
+
+/** Everything that a user does to a heap, to one that may be damaged: nothing but a PlinthError comes of it. */
+function useHeap(volume: Volume): void {
+  const attempt = (body: (heap: Heap) => void) => {
+    try {
+      body(volume.heap(HEAP))
+    } catch (error) {
+      if (!(error instanceof PlinthError)) throw error
+    }
+  }
+  attempt((heap) => heap.bytes(heap.root).fill(1, 0, 1))
+  for (const [size, type] of OBJECTS) {
+    attempt((heap) => heap.free(heap.allocate(size, type)))
+    attempt((heap) => void heap.allocate(size, type))
+    attempt((heap) => heap.publish(heap.reserve(size, type)))
+    attempt((heap) => heap.cancel(heap.reserve(size, type)))
+  }
+  attempt((heap) => {
+    let nth = 0
+    for (const pointer of heap.objects()) if (nth++ % 2 === 0) heap.free(pointer)
+  })
+  attempt((heap) => {
+    volume.transact((tx) => {
+      for (let n = 0; n < 20; n++) tx.allocateObject(heap, 100)
+      tx.setRoot(heap, tx.allocateObject(heap, 500))
+    })
+  })
+  attempt((heap) => void heap.stats())
+}
+
 export interface Outcome {
   readonly findings: readonly Finding[]
   /** Code of the error that opening gave; undefined when it opened. */
@@ -171,33 +294,40 @@ export interface Outcome {
   readonly healed: number
   /** Index of the state; -1 when it is none of them, or the volume did not open. */
   readonly state: number
-  /** What is left on the device when it was opened and closed again. */
-  readonly after: Uint8Array | undefined
+  /** The same of the chunks alone. */
+  readonly chunkState: number
+  readonly heap: FoundHeap | undefined
 }
 
-/** Checks and opens a damaged image. Anything but an outcome or a PlinthError is a failure. */
-export function evaluate(
-  aged: Aged,
-  image: Uint8Array,
-  { keep = false, thorough = true } = {},
-): Outcome {
+/** Checks, opens and uses a damaged image. Anything but an outcome or a PlinthError is a failure. */
+export function evaluate(aged: Aged, image: Uint8Array, { thorough = true } = {}): Outcome {
   const { findings } = checkDevice(readableOf(image))
   const media = new SimulatedMedia(aged.crashModel, image, false)
   try {
     const volume = openSimulated(media)
-    const state = stateOf(volume, aged.states)
+    const chunks = volume.chunks().filter(({ type }) => !type?.startsWith(OWN_TYPE_PREFIX))
+    const heap = readHeap(volume)
+    const { states } = aged
+    const chunkState = lastState(states, (state) => hasChunks(volume, chunks, state.chunks))
+    const state = lastState(
+      states,
+      (each) => hasChunks(volume, chunks, each.chunks) && hasHeap(heap, each.heap),
+    )
     const { healed } = volume.recovery
     if (thorough) {
-      // What stands in unused slots is left alone until somebody needs them.
-      const open = volume.check().filter(({ code }) => code !== 'slot-beyond-used')
+      // What stands in unused slots is left alone until somebody needs them; heaps are kept once.
+      const known = ({ code, place }: Finding) =>
+        code === 'slot-beyond-used' || code === 'heap-orphan' || place.area === 'heap'
+      const open = volume.check().filter((finding) => !known(finding))
       assert.deepEqual(open, [], 'an open volume is sound')
+      useHeap(volume)
     }
     volume.close()
-    const after = keep ? media.visible.slice() : undefined
-    return { findings, code: undefined, healed, state, after }
+    return { findings, code: undefined, healed, state, chunkState, heap }
   } catch (error) {
     if (!(error instanceof PlinthError)) throw error
-    return { findings, code: error.code, healed: 0, state: -1, after: undefined }
+    const { code } = error
+    return { findings, code, healed: 0, state: -1, chunkState: -1, heap: undefined }
   } finally {
     media.release()
   }
@@ -274,11 +404,68 @@ export function stretchesOf({ logBytes, slotsUsed, image }: Aged): Stretch[] {
     position += span
   }
   const wrapped = Math.max(0, end - ringBytes)
+  for (const stretch of heapStretches(image)) list.push(stretch)
   list.push(['log before the head', logAt + wrapped, head - wrapped, false])
   list.push(['log behind the end', logAt + end, ringBytes - end, false])
   return list
     .filter(([, , length]) => length > 0)
     .map(([name, from, length, live]) => ({ name, from, to: from + length, live }))
+}
+
+/** The heads of a heap's chunks: what `HeapChunk` reads, and what stands between. */
+function heapStretches(image: Uint8Array): [string, number, number, boolean][] {
+  const list: [name: string, from: number, length: number, live: boolean][] = []
+  for (const { offset: root, chunks, classes } of heapsOf(image)) {
+    const named = HEAP_HEADER.fields.sizes[0] + 4 * classes.sizes.length
+    list.push(['heap header', root, named, true])
+    list.push(['heap header, reserved', root + named, HEAP_HEADER.bytes - named, false])
+    for (const { offset, units, layout } of chunks) {
+      const { headerAt, entriesAt, bitmapsAt, headBytes } = layout
+      const entries = units * SLAB_ENTRY.bytes
+      list.push(['heap slab header', offset + headerAt, entriesAt - headerAt, true])
+      list.push(['heap slab entries', offset + entriesAt, entries, true])
+      const gap = bitmapsAt - entriesAt - entries
+      list.push(['heap, between', offset + entriesAt + entries, gap, false])
+      list.push(['heap bitmaps', offset + bitmapsAt, headBytes - bitmapsAt, true])
+    }
+  }
+  return list
+}
+
+/** Puts back what users have stored, which nobody checks: damage is to metadata alone. */
+export function keepContents({ image }: Aged, damaged: Uint8Array): void {
+  const { dataAt, tailAt } = geometry
+  const heads = heapStretches(image).map(([, from, length]) => ({
+    from,
+    bytes: damaged.slice(from, from + length),
+  }))
+  damaged.set(image.subarray(dataAt, tailAt), dataAt)
+  for (const { from, bytes } of heads) damaged.set(bytes, from)
+}
+
+function heapsOf(image: Uint8Array) {
+  return checkDevice(readableOf(image)).inspection.heaps.values()
+}
+
+/**
+ * Bits that have no checksum, so that an object costs one word; damage to them cannot be told from
+ * what somebody did. Numbers of bits from the start of the device.
+ *
+ *   object   whether a block has an object: the flipped one makes an object or frees one
+ *   root     which object is the root: seen only when it points to none
+ */
+export function uncheckedBits({ image }: Aged): Map<number, 'object' | 'root'> {
+  const bits = new Map<number, 'object' | 'root'>()
+  for (const { offset: root, chunks } of heapsOf(image)) {
+    for (let bit = 0; bit < 64; bit++) bits.set((root + HEAP_ROOT_AT) * 8 + bit, 'root')
+    for (const { offset, slabs, layout } of chunks) {
+      for (const { unit, blocks } of slabs) {
+        const first = (offset + layout.bitmapsAt + unit * layout.bitmapBytes) * 8
+        for (let block = 0; block < blocks; block++) bits.set(first + block, 'object')
+      }
+    }
+  }
+  return bits
 }
 
 /** Findings that say something is wrong. */
@@ -288,7 +475,7 @@ export function alarms(findings: readonly Finding[]): Finding[] {
 
 /**
  * Whether a damaged image has all that it needs: of everything that is kept twice one copy as it was,
- * and the log as it was.
+ * and the log and the heads of heaps as they were.
  */
 export function isRestorable(aged: Aged, damaged: Uint8Array): boolean {
   const { image, slotsUsed } = aged
@@ -304,27 +491,35 @@ export function isRestorable(aged: Aged, damaged: Uint8Array): boolean {
       return false
     }
   }
-  return true
+  return heapStretches(image).every(([, from, length]) => same(from, length))
 }
 
-/**
- * Why nothing on the device can tell the damage from something that is allowed: the log's last group
- * of records is not whole, as a power cut leaves it, or both copies of a slot are as if never used.
- */
-export function whyUndecidable(aged: Aged, damaged: Uint8Array): 'tail' | 'zeroed' | undefined {
-  const { image, slotsUsed } = aged
-  const records = stretchesOf(aged).filter(({ name }) => name === 'log')
-  const isTorn = records
+/** Why nothing on the device can tell a damage from something that is allowed. */
+export type Undecidable =
+  /** The log's last group of records is not whole, as a power cut leaves it. */
+  | 'tail'
+  /** Only bits without a checksum changed: objects that somebody allocated or freed, another root. */
+  | 'objects'
+
+export function whyUndecidable(aged: Aged, damaged: Uint8Array): Undecidable | undefined {
+  const { image } = aged
+  const isTorn = stretchesOf(aged)
+    .filter(({ name }) => name === 'log')
     .slice(aged.crashModel === 'page' ? -2 : -1)
     .some(
       ({ from, to }) => Buffer.compare(image.subarray(from, to), damaged.subarray(from, to)) !== 0,
     )
   if (isTorn) return 'tail'
-  const isZero = (bytes: Uint8Array, at: number) =>
-    bytes.subarray(at, at + CHUNK_SLOT.bytes).every((byte) => byte === 0)
-  for (let slot = 0; slot < slotsUsed; slot++) {
-    const places = [TABLE_AT, geometry.tableCopyAt].map((at) => at + slot * CHUNK_SLOT.bytes)
-    if (places.every((at) => isZero(damaged, at) && !isZero(image, at))) return 'zeroed'
+  // Home places that the log writes anew are not what counts.
+  const [good, bad] = [image, damaged].map((each) => checkDevice(readableOf(each)).inspection)
+  const unchecked = uncheckedBits(aged)
+  for (const [, from, length, live] of heapStretches(image)) {
+    if (!live) continue
+    const [before, after] = [good!.readData(from, length), bad!.readData(from, length)]
+    for (let bit = 0; bit < length * 8; bit++) {
+      const changed = (before[bit >>> 3]! ^ after[bit >>> 3]!) & (1 << (bit & 7))
+      if (changed !== 0 && !unchecked.has(from * 8 + bit)) return undefined
+    }
   }
-  return undefined
+  return 'objects'
 }

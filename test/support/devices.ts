@@ -4,6 +4,12 @@
  *   file         the disk's filesystem            page
  *   tmpfs        memory                           page, and forced: cache-line, byte
  *   loop         a block device (root alone)      page
+ *
+ * Where PMEM_DEVICES names devices of persistent memory, those are tested instead:
+ *
+ *   devdax       /dev/daxX.Y                      as the platform is: cache-line or byte
+ *   ext4dax      a folder on a DAX filesystem     the same
+ *   pmem         /dev/pmemX without DAX           page
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -23,6 +29,11 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Backend, type Granularity, type OpenOptions, Volume } from 'plinth'
+import { Device } from '../../src/device/device.js'
+import { identify } from '../../src/device/identify.js'
+import { readBytes } from '../../src/device/read.js'
+import { SIGNATURE_BYTES } from '../../src/device/signature.js'
+import { NO_BAD_BLOCKS } from '../../src/media/bad-blocks.js'
 import { loadAddon } from '../../src/native/load.js'
 
 export const MIB = 1024 * 1024
@@ -103,6 +114,8 @@ export interface Place {
   /** What `format` and `open` have to be given. */
   readonly options: { backend: Backend; granularity?: Granularity }
   readonly isFile: boolean
+  /** What `info` must say of a device that is no file. */
+  readonly kind?: 'block' | 'dax'
   /** Gives `body` a path: a file that does not exist yet, or a zeroed device. */
   with<T>(bytes: number, body: (path: string) => T): T
 }
@@ -125,11 +138,12 @@ function place(
     backend,
     options: forced === undefined ? { backend } : { backend, granularity: forced },
     isFile: kind !== 'loop',
+    kind: 'block',
     with: kind === 'loop' ? onLoop : kind === 'tmpfs' ? onTmpfs : onFile,
   }
 }
 
-export const places: readonly Place[] = [
+const usual: readonly Place[] = [
   place('file', 'native'),
   place('file', 'mmap-io'),
   place('tmpfs', 'native'),
@@ -140,9 +154,47 @@ export const places: readonly Place[] = [
   place('loop', 'mmap-io'),
 ]
 
+/** A place by its name, on whatever is tested otherwise. */
+export function usualPlace(name: string): Place {
+  return usual.find((at) => at.name === name)!
+}
+
 /** The quick two: one of each way to make stores durable. */
-export const tmpfsPage: Place = places[2]!
-export const tmpfsLine: Place = places[4]!
+export const tmpfsPage: Place = usual[2]!
+export const tmpfsLine: Place = usual[4]!
+
+/** Whether a store to DAX must be written back here, or the platform saves the caches. */
+const daxGranularity = process.env.PMEM_PERSISTENCE === 'cpu_cache' ? 'byte' : 'cache-line'
+
+/** A place of the machine of scripts/pmem-vm.mjs: MODE or MODE:ALIGN, '=', a path. */
+function pmemPlace(described: string): Place {
+  const [name, path] = described.split('=') as [string, string]
+  const mode = name.split(':')[0]
+  const granularity = mode === 'pmem' ? 'page' : daxGranularity
+  const isFile = mode === 'ext4dax'
+  return {
+    name: `${name}, ${granularity}, native`,
+    skip: false,
+    granularity,
+    backend: 'native',
+    options: { backend: 'native' },
+    isFile,
+    kind: mode === 'pmem' ? 'block' : 'dax',
+    with: (bytes, body) => {
+      if (isFile) return inFolder((folder) => body(join(folder, 'device')), path)
+      emptyDevice(path, bytes)
+      return body(path)
+    },
+  }
+}
+
+const described = (process.env.PMEM_DEVICES ?? '').trim().split(/\s+/).filter(Boolean)
+/** Devices of real or emulated persistent memory; none on most machines. */
+export const pmemPlaces: readonly Place[] = described.map(pmemPlace)
+
+const takesSmall = ({ name }: Place) => !/^devdax:(?:2M|1G)/.test(name)
+export const places: readonly Place[] =
+  pmemPlaces.length > 0 ? pmemPlaces.filter(takesSmall) : usual
 
 /** A formatted and opened volume of a place, closed whatever happens. */
 export function withVolume<T>(
@@ -188,13 +240,67 @@ export function afterCrash<T>(at: Place, path: string, body: (volume: Volume) =>
   }
 }
 
+/** Bytes of a device or file beside any mapping of it, and whoever has it open. */
+export function readAt(path: string, offset: number, length: number): Uint8Array {
+  const fd = openSync(path, 'r')
+  try {
+    const source = { ...identify(path), badBlocks: NO_BAD_BLOCKS }
+    return readBytes(fd, source, loadAddon(), offset, length)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Where a place of a file is on the device below; throws where the filesystem does not say. */
+export function placeOf(path: string, offset: number): number {
+  const fd = openSync(path, 'r')
+  try {
+    const extents = loadAddon()!.extents(fd)
+    for (let i = 0; i < extents.length; i += 3) {
+      const into = offset - extents[i]!
+      if (into >= 0 && into < extents[i + 2]!) return extents[i + 1]! + into
+    }
+    throw new Error(`${path} has no extent at ${offset}`)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Writes to a device that nobody has open. */
+export function writeAt(path: string, offset: number, bytes: Uint8Array): void {
+  // Device-dax has neither read nor write: the device is used as the library itself does.
+  const device = new Device({ path, readOnly: false })
+  try {
+    const { alignBytes } = device
+    const media = device.media(device.sizeBytes)
+    const from = offset - (offset % alignBytes)
+    const end = Math.ceil((offset + bytes.length) / alignBytes) * alignBytes
+    const mapping = media.map(from, end - from)
+    media.write(mapping, offset - from, bytes)
+    media.fence()
+  } finally {
+    device.close()
+  }
+}
+
+/** Zeros where a test will be, and at the end, where another volume may have left something. */
+function emptyDevice(path: string, bytes: number): void {
+  const { sizeBytes } = identify(path)
+  writeAt(path, 0, new Uint8Array(Math.min(bytes + MIB, sizeBytes)))
+  writeAt(path, sizeBytes - SIGNATURE_BYTES, new Uint8Array(SIGNATURE_BYTES))
+}
+
 export function copyDevice(from: string, to: string): void {
   if (statSync(from).isFile()) copyFileSync(from, to)
   else writeFileSync(to, readDevice(from))
 }
 
-/** All bytes of a file or block device. */
+/** More of a device than a test uses: the rest of a large one is not looked at. */
+const DEVICE_BYTES_MAX = 4 * MIB
+
+/** All bytes of a file or block device; the first of one that is not made for the test. */
 export function readDevice(path: string): Uint8Array {
+  if (!statSync(path).isFile() && pmemPlaces.length > 0) return readAt(path, 0, DEVICE_BYTES_MAX)
   const fd = openSync(path, 'r')
   try {
     const parts: Uint8Array[] = []

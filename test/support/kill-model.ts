@@ -145,3 +145,42 @@ export function prepare(volume: Volume): void {
     volume.allocate({ size: CHUNK_BYTES, name: `chunk ${i}`, zero: true })
   }
 }
+
+/** The state that the volume is in: everything acknowledged, and perhaps what was under way. */
+export function stateOf(volume: Volume, acknowledged: KillModel): KillModel {
+  const differences: string[] = []
+  const model = acknowledged.copy()
+  for (let ahead = 0; ahead <= WAVE; ahead++) {
+    const difference = model.difference(volume)
+    if (difference === undefined) return model
+    differences.push(`${model.done}: ${difference}`)
+    model.advance()
+  }
+  throw new Error(
+    `no state fits, the last acknowledged is ${acknowledged.done}\n${differences.join('\n')}`,
+  )
+}
+
+/** Does operation after operation, from `first` on, and says of each when it is durable. Never ends. */
+export async function work(
+  volume: Volume,
+  seed: number,
+  first: number,
+  acknowledge: (n: number) => void,
+): Promise<void> {
+  for (let n = first; ; ) {
+    if (operation(seed, n).waits) {
+      perform(volume, seed, n)
+      acknowledge(n++)
+      // What waits off this thread comes by.
+      if (n % 16 === 0) await new Promise((resolve) => setImmediate(resolve))
+      continue
+    }
+    const wave: Promise<unknown>[] = []
+    for (; !operation(seed, n).waits; n++) {
+      const own = n
+      wave.push(perform(volume, seed, n)!.then(() => acknowledge(own)))
+    }
+    await Promise.all(wave)
+  }
+}

@@ -2,8 +2,8 @@
 import { writeSync } from 'node:fs'
 import { Volume } from 'plinth'
 
-const [path, commits] = process.argv.slice(2)
-const volume = Volume.open(path!, { granularity: 'cache-line' })
+const [path, commits, options] = process.argv.slice(2)
+const volume = Volume.open(path!, JSON.parse(options!))
 const chunk = volume.allocate({ size: 65_536, zero: true })
 const bytes = new Uint8Array(64).fill(7)
 let at = 0

@@ -26,7 +26,8 @@ describe('this repository', () => {
   const packages = Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies })
 
   test('there are sources to look at', () => assert(src.length > 0))
-  test('rooms import to the left', () => demandNone(checkRooms(src, packages)))
+  const peers = Object.keys(manifest.peerDependencies)
+  test('rooms import to the left', () => demandNone(checkRooms(src, packages, peers)))
   test('examples import the package by its name', () => demandNone(checkExamples(examples)))
   test('files look as agreed', () => {
     const others = [...read('test', /\.ts$/), ...read('scripts', /\.mjs$/)]
@@ -49,22 +50,24 @@ describe('the checks', () => {
     ['src/recovery/run.ts', '../transaction/open.js', false, 'to the left'],
     ['src/check/walk.ts', '../recovery/run.js', false, 'to the left'],
     ['src/recovery/run.ts', '../device/open.js', false, 'device is imported by'],
-    ['src/map/tree.ts', '../device/open.js', false, 'device is imported by'],
+    ['src/map/tree.ts', '../device/open.js', false, 'index.ts alone'],
     ['src/volume/open.ts', '../device/open.js', true, ''],
     ['src/volume/open.ts', '../native/addon.js', false, 'native is imported by'],
     ['src/media/mapped.ts', '../native/addon.js', true, ''],
     ['src/device/open.ts', '../native/addon.js', true, ''],
     ['src/native/addon.ts', '../media/media.js', false, 'to the left'],
-    ['src/map/tree.ts', '../volume/volume.js', true, ''],
+    ['src/map/tree.ts', '../volume/volume.js', false, 'index.ts alone'],
+    ['src/map/tree.ts', '../index.js', true, ''],
     ['src/volume/open.ts', '../map/tree.js', false, 'to the left'],
-    ['src/volume/open.ts', '../index.js', false, 'only cli and adapters'],
+    ['src/volume/open.ts', '../index.js', false, 'only map, cli and adapters'],
     ['src/volume/open.ts', '../testing/lab.js', false, 'no room imports testing'],
     ['src/volume/open.ts', '../odds/ends.js', false, 'no room'],
     ['src/volume/open.ts', '../../test/support/temp.js', false, 'outside src'],
     ['src/odds/ends.ts', '../base/units.js', false, 'no room'],
     ['src/volume.ts', './base/units.js', false, 'no room'],
     ['src/testing/lab.ts', '../device/open.js', true, ''],
-    ['src/testing/lab.ts', '../map/tree.js', true, ''],
+    ['src/testing/lab.ts', '../map/tree.js', false, 'testing does not import map'],
+    ['src/adapters/level/open.ts', '../../map/index.js', true, ''],
     ['src/testing/lab.ts', '../cli/info.js', false, 'testing does not import cli'],
     ['src/cli/info.ts', '../index.js', true, ''],
     ['src/cli/info.ts', './print.js', true, ''],
@@ -75,11 +78,17 @@ describe('the checks', () => {
     ['src/device/warm.ts', 'lru-cache', true, ''],
     ['src/device/warm.ts', 'lru-cache/raw', true, ''],
     ['src/device/warm.ts', 'fast-check', false, 'not a dependency'],
+    ['src/adapters/level/open.ts', 'abstract-level', true, ''],
+    ['src/map/tree.ts', 'abstract-level', false, 'not a dependency'],
     ['src/device/warm.ts', 'fs', false, 'not a dependency'],
   ]
   for (const [path, imported, allowed, reason] of rooms) {
     test(`${path} ${allowed ? 'may' : 'may not'} import ${imported}`, () => {
-      const findings = checkRooms([{ path, text: `import '${imported}'` }], ['lru-cache'])
+      const findings = checkRooms(
+        [{ path, text: `import '${imported}'` }],
+        ['lru-cache'],
+        ['abstract-level'],
+      )
       if (allowed) assert.deepEqual(findings, [])
       else assert.match(findings.join('\n'), new RegExp(reason))
     })

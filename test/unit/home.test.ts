@@ -98,13 +98,64 @@ describe('home places that wait for a checkpoint', () => {
     assert.deepEqual(media.written, ['0:0', '1:1', '1:2', '1:3'])
   })
 
+  it('are nobody else’s: one that follows another lists what it has marked', () => {
+    // Recovery's own bookkeeping once left bits that hid later changes from the checkpoints of the log.
+    const media = new Recorder(LINE)
+    const mapping = media.map(0, 4096)
+    const first = new Home(media)
+    first.mark(mapping, 0, 64)
+    first.persist()
+    first.mark(mapping, 128, 64)
+    const second = new Home(media)
+    assert.equal(second.hasPending(mapping), false)
+    media.written = []
+    second.mark(mapping, 0, 64)
+    second.mark(mapping, 128, 64)
+    second.persist()
+    assert.deepEqual(media.written, ['0:0', '0:2'])
+    second.mark(mapping, 0, 64)
+    second.forget(mapping)
+    assert.equal(second.hasPending(mapping), false)
+  })
+
+  for (const [what, marks] of [
+    ['few', 3],
+    ['many', 600],
+  ] as const) {
+    it(`${what}: a checkpoint keeps the bitmap, the second without a mark drops it`, () => {
+      const media = new Recorder(LINE)
+      const home = new Home(media)
+      const mapping = media.map(0, 1024 * 64)
+      const mark = () => {
+        for (let unit = 0; unit < marks; unit++) home.mark(mapping, unit * 64, 64)
+      }
+      mark()
+      const { pending } = mapping
+      assert.deepEqual([pending!.units, home.hasPending(mapping)], [marks, true])
+      home.persist()
+      assert.equal(mapping.pending, pending)
+      assert.ok(pending!.bits.every((word) => word === 0))
+      assert.deepEqual([pending!.units, home.hasPending(mapping)], [0, false])
+      mark()
+      home.persist()
+      assert.equal(mapping.pending, pending)
+      assert.equal(media.written.length, 2 * marks)
+      home.persist()
+      assert.equal(mapping.pending, undefined)
+    })
+  }
+
   it('any marks, beside a plain set', () => {
     seeded((random) => {
-      for (const shift of [LINE, PAGE]) {
+      // Few units, most of them marked between two checkpoints, and many, of which few are.
+      for (const [shift, units] of [
+        [LINE, 100],
+        [LINE, 20_000],
+        [PAGE, 100],
+      ] as const) {
         const media = new Recorder(shift)
         const home = new Home(media)
         const unitBytes = 2 ** shift
-        const units = 100
         const open: (Mapping | undefined)[] = []
         const pending = new Set<string>()
         for (let step = 0; step < 20_000; step++) {

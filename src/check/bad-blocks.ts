@@ -1,0 +1,82 @@
+/**
+ * Known bad blocks of the device, against what the volume has there. They were read as zeros, so what
+ * stood there is reported as damaged too; nothing mends it before the blocks are cleared.
+ */
+import { PAGE_BYTES } from '../base/units.js'
+import {
+  ANCHOR_AT,
+  type Geometry,
+  granuleToOffset,
+  SUPERBLOCK_AT,
+  TABLE_AT,
+} from '../layout/geometry.js'
+import type { Place, Problem, Severity } from './finding.js'
+import type { Inspection } from './inspection.js'
+
+/** A part of the volume, and what a bad block in it means. */
+interface Part {
+  readonly at: number
+  readonly length: number
+  readonly severity: Severity
+  readonly place: Omit<Place, 'offset'>
+  readonly meaning: string
+}
+
+export function* checkBadBlocks(inspection: Inspection): Iterable<Problem> {
+  const { geometry, chunks = [] } = inspection
+  const { badBlocks } = inspection.device
+  if (geometry === undefined || badBlocks === undefined || badBlocks.isEmpty) return
+  const parts = metadataOf(geometry)
+  for (const { slot, values } of chunks) {
+    parts.push({
+      at: granuleToOffset(geometry, values.start),
+      length: values.granules * geometry.granuleBytes,
+      severity: 'error',
+      place: { area: 'device' },
+      meaning: `in the chunk of slot ${slot}, whose bytes there are lost`,
+    })
+  }
+  for (const { at, length, severity, place, meaning } of parts) {
+    for (const bad of badBlocks.within(at, length)) {
+      yield {
+        code: 'bad-blocks',
+        severity,
+        place: { ...place, offset: bad.offset },
+        message: `${bad.length} bytes are known to be bad, ${meaning}`,
+      }
+    }
+  }
+}
+
+function metadataOf(geometry: Geometry): Part[] {
+  const { tableBytes, logAt, logBytes, tableCopyAt, anchorCopyAt, superblockCopyAt } = geometry
+  const twice = (copy: 0 | 1, at: number, length: number, area: 'superblock' | 'chunk-table') => ({
+    at,
+    length,
+    severity: 'warning' as const,
+    place: { area, copy },
+    meaning: 'in metadata that is used from its other copy',
+  })
+  const anchor = (copy: 0 | 1, at: number) => ({
+    at,
+    length: PAGE_BYTES,
+    severity: 'error' as const,
+    place: { area: 'anchor' as const, copy },
+    meaning: 'in an anchor: the volume can only be read',
+  })
+  return [
+    twice(0, SUPERBLOCK_AT, PAGE_BYTES, 'superblock'),
+    anchor(0, ANCHOR_AT),
+    twice(0, TABLE_AT, tableBytes, 'chunk-table'),
+    {
+      at: logAt,
+      length: logBytes,
+      severity: 'error',
+      place: { area: 'log' },
+      meaning: 'in the log: the volume does not open',
+    },
+    twice(1, tableCopyAt, tableBytes, 'chunk-table'),
+    anchor(1, anchorCopyAt),
+    twice(1, superblockCopyAt, PAGE_BYTES, 'superblock'),
+  ]
+}

@@ -1,0 +1,134 @@
+/** Reads one object after another: each is looked up once, however much of it is read. */
+import { checkBytes, checkInteger } from '../base/arguments.js'
+import { PlinthError, rangeError } from '../base/errors.js'
+import type { HeapSpace } from './heap-space.js'
+
+/** Longer copies are made by the engine's own call: a view costs as much as copying so many bytes by words. */
+const LOOP_BYTES_MAX = 256
+/** The same, byte by byte. */
+const SHORT_BYTES = 64
+const NO_BYTES = new Uint8Array(0)
+const NO_WORDS = new Uint32Array(0)
+
+/**
+ * Looks at objects of a heap, one at a time, without allocating. What is read is right while the object
+ * lives; `at` must be called again after anything was freed. Where the whole chunk is gone reading is
+ * refused with ERR_BAD_POINTER, and of a closed volume with ERR_VOLUME_CLOSED.
+ */
+export class ObjectReader {
+  readonly #space: HeapSpace
+  #bytes: Uint8Array = NO_BYTES
+  #words: Uint32Array = NO_WORDS
+  #from = 0
+  #size = 0
+  /** The buffer that was copied to last, as words. */
+  #targetBuffer: ArrayBufferLike | undefined
+  #targetWords: Uint32Array = NO_WORDS
+
+  /** @internal Readers come from the heap. */
+  constructor(space: HeapSpace) {
+    this.#space = space
+  }
+
+  /**
+   * Goes to an object by its pointer.
+   * @throws PlinthError ERR_BAD_POINTER
+   */
+  at(pointer: number): void {
+    const { heaps } = this.#space
+    const chunk = heaps.locate(this.#space, pointer)
+    this.#bytes = chunk.bytes
+    this.#words = chunk.words
+    this.#from = pointer - chunk.offset
+    this.#size = chunk.blockBytes[heaps.unit]!
+  }
+
+  /** Usable bytes of the object. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** The 32-bit word at `offset` of the object. */
+  getUint32(offset: number): number {
+    const at = this.#place(offset, 4)
+    if ((at & 3) === 0) return this.#words[at >>> 2]!
+    const b = this.#bytes
+    return (b[at]! | (b[at + 1]! << 8) | (b[at + 2]! << 16) | (b[at + 3]! << 24)) >>> 0
+  }
+
+  /**
+   * Compares `length` bytes at `offset` with all of `bytes`, as unsigned bytes: below 0, 0 or above as they come
+   * before, are equal or come after.
+   */
+  compare(offset: number, length: number, bytes: Uint8Array): number {
+    const at = this.#place(offset, length)
+    const own = this.#bytes
+    const common = length < bytes.length ? length : bytes.length
+    for (let i = 0; i < common; i++) {
+      const difference = own[at + i]! - bytes[i]!
+      if (difference !== 0) return difference
+    }
+    return length - bytes.length
+  }
+
+  /** Copies `length` bytes at `offset` of the object to `at` of the target. */
+  copyOut(offset: number, length: number, target: Uint8Array, at = 0): void {
+    checkBytes(target, 'target')
+    const from = this.#place(offset, length)
+    if (typeof at !== 'number' || at >>> 0 !== at || at + length > target.length) {
+      throw rangeError(`${length} bytes at ${at} are not within the target's ${target.length}`)
+    }
+    const to = target.byteOffset + at
+    if (length > LOOP_BYTES_MAX || ((from | to) & 3) !== 0) {
+      this.#copyBytes(from, length, target, at)
+      return
+    }
+    const end = (from + length) >>> 2
+    // A buffer that can grow has been bound with the length it had.
+    const isBound =
+      target.buffer === this.#targetBuffer && (to + length) >>> 2 <= this.#targetWords.length
+    if (!isBound) this.#bindTarget(target.buffer)
+    const words = this.#words
+    const targetWords = this.#targetWords
+    for (let i = from >>> 2, j = to >>> 2; i < end; i++, j++) targetWords[j] = words[i]!
+    const bytes = this.#bytes
+    for (let i = length & ~3; i < length; i++) target[at + i] = bytes[from + i]!
+  }
+
+  /** Whoever copies to a place of one buffer mostly does so again. */
+  #bindTarget(buffer: ArrayBufferLike): void {
+    this.#targetBuffer = buffer
+    this.#targetWords = new Uint32Array(buffer, 0, buffer.byteLength >>> 2)
+  }
+
+  #copyBytes(from: number, length: number, target: Uint8Array, at: number): void {
+    const bytes = this.#bytes
+    if (length <= SHORT_BYTES) for (let i = 0; i < length; i++) target[at + i] = bytes[from + i]!
+    else target.set(bytes.subarray(from, from + length), at)
+  }
+
+  /**
+   * Where a range of the object is in the chunk. The bytes behind an object are others', so this is
+   * checked always.
+   */
+  #place(offset: number, length: number): number {
+    const isWithin =
+      typeof offset === 'number' &&
+      typeof length === 'number' &&
+      offset >>> 0 === offset &&
+      length >>> 0 === length &&
+      offset + length <= this.#size
+    if (!isWithin) {
+      checkInteger(offset, 'offset', 0, this.#size)
+      checkInteger(length, 'length', 0, this.#size - offset)
+    }
+    if (this.#bytes.length === 0) this.#refuseGone()
+    return this.#from + offset
+  }
+
+  /** The view is empty: the mapping is gone, or `at` was never called. */
+  #refuseGone(): never {
+    this.#space.heaps.checkOpen()
+    throw new PlinthError('ERR_BAD_POINTER', 'the reader is at no object')
+  }
+}

@@ -1,0 +1,53 @@
+/** The two copies of the chunk table's slots: where each is, and what they say where they may be touched. */
+import { CHUNK_SLOT, type ChunkSlot, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
+import { type Geometry, TABLE_AT } from '../layout/geometry.js'
+import type { BadBlocks } from '../media/bad-blocks.js'
+import type { Mapping } from '../media/media.js'
+
+/** At the head, and at the tail. */
+export type Copy = 0 | 1
+
+export interface SlotPlaces {
+  readonly geometry: Geometry
+  /** Start value of the checksums of this volume. */
+  readonly seed: number
+  readonly head: Mapping
+  readonly tail: Mapping
+  readonly badBlocks: BadBlocks
+}
+
+export class SlotCopies {
+  readonly #places: SlotPlaces
+  readonly #mappings: readonly [Mapping, Mapping]
+  readonly #tablesAt: readonly [number, number]
+
+  constructor(places: SlotPlaces) {
+    const { geometry, head, tail } = places
+    this.#places = places
+    this.#mappings = [head, tail]
+    this.#tablesAt = [TABLE_AT - head.offset, geometry.tableCopyAt - tail.offset]
+  }
+
+  mapping(copy: Copy): Mapping {
+    return this.#mappings[copy]
+  }
+
+  /** Where a slot begins in the mapping of a copy. */
+  at(slot: number, copy: Copy): number {
+    return this.#tablesAt[copy] + slot * CHUNK_SLOT.bytes
+  }
+
+  /** Whether a known bad block is there: the other copy is the only one. */
+  isBad(slot: number, copy: Copy): boolean {
+    const { badBlocks } = this.#places
+    if (badBlocks.isEmpty) return false
+    return badBlocks.touches(this.#mappings[copy].offset + this.at(slot, copy), CHUNK_SLOT.bytes)
+  }
+
+  /** What a copy says; undefined when it is damaged or may not be read. */
+  read(slot: number, copy: Copy): ChunkSlot | 'unused' | undefined {
+    if (this.isBad(slot, copy)) return undefined
+    const seed = chunkSlotSeed(this.#places.seed, slot)
+    return decodeChunkSlot(this.#mappings[copy].bytes, this.at(slot, copy), seed)
+  }
+}

@@ -1,0 +1,76 @@
+/** What a volume tells of itself. */
+import type { DeviceKind } from '../device/identify.js'
+import type { Backend } from '../device/mapper.js'
+import type { Granularity } from '../media/media.js'
+import type { VolumeArea } from './areas.js'
+
+/** What a volume is: fixed while it is open. */
+export interface VolumeInfo {
+  /** As it was given to `open`. */
+  readonly path: string
+  readonly uuid: string
+  /** Undefined for none. */
+  readonly label: string | undefined
+  /** Bytes of the volume. */
+  readonly size: number
+  /** Bytes of a granule. */
+  readonly granule: number
+  readonly kind: DeviceKind | 'memory'
+  readonly granularity: Granularity
+  readonly backend: Backend | 'memory'
+  readonly readOnly: boolean
+  readonly created: Date
+}
+
+/** How full a volume is, and what it has done since it was opened. */
+export interface VolumeStats {
+  /** Bytes that chunks can have, all of them together. */
+  readonly dataBytes: number
+  /** Bytes of all chunks, reservations included. */
+  readonly usedBytes: number
+  readonly freeBytes: number
+  /** Bytes of granules with known bad blocks that no chunk has and none gets. */
+  readonly badBytes: number
+  /** The largest chunk that can be allocated now. */
+  readonly largestFreeBytes: number
+  readonly freeRuns: number
+  /** 0: all free bytes in one run; towards 1: in many small ones. */
+  readonly fragmentation: number
+  readonly chunks: number
+  /** Bytes of the redo log. */
+  readonly logBytes: number
+  /** Bytes of it that a recovery would replay. */
+  readonly logUsedBytes: number
+  /** Where everything lies, lowest offset first; between and behind them nothing is kept. */
+  readonly areas: readonly VolumeArea[]
+  /** Since the volume was opened. */
+  readonly checkpoints: number
+  /** Bytes of mappings kept for closed chunks. */
+  readonly warmBytes: number
+  /** Since the volume was opened. */
+  readonly counters: {
+    readonly fences: number
+    readonly linesFlushed: number
+    /** Waits for the device: each costs what the device costs. */
+    readonly barriers: number
+    /** System calls that write or wait, on devices of page granularity. */
+    readonly systemCalls: number
+    /** Bytes of records appended to the log. */
+    readonly bytesAppended: number
+    /** Bytes written to home places and by `write`. */
+    readonly bytesWritten: number
+  }
+}
+
+/** A chunk as the chunk table has it, those of heaps included. */
+export interface ChunkInfo {
+  readonly id: number
+  readonly name: string | undefined
+  readonly type: string | undefined
+  /** Bytes from the start of the device. */
+  readonly offset: number
+  /** Bytes, a multiple of the granule. */
+  readonly size: number
+  /** Known bad blocks of it, lowest first: bytes from the chunk's start. Undefined for none. */
+  readonly badBlocks?: readonly { readonly offset: number; readonly length: number }[]
+}

@@ -1,0 +1,85 @@
+/**
+ * Filling a new volume from a copy of another. The device is refused by everybody else, with
+ * ERR_VOLUME_INCOMPLETE, from the moment it is formatted until all of it is durable.
+ *
+ *   format with the bit RESTORING ──▶ place or allocate, write ──▶ finish: close, superblocks without the bit
+ */
+import { argumentValueError } from '../base/errors.js'
+import { Device } from '../device/device.js'
+import { INCOMPATIBLE, volumeSeed } from '../layout/superblock.js'
+import { mapAreas } from './areas.js'
+import { formatDevice, type Identity } from './format.js'
+import type { ChunkInfo } from './info.js'
+import { findSuperblock, writeSuperblocks } from './load.js'
+import type { FormatOptions } from './options.js'
+import type { Volume } from './volume.js'
+
+/** Options of `Volume.restore`. */
+export interface RestoreOptions extends FormatOptions {
+  /**
+   * The volume that this one shall be like: with its `size`, `granule` and `logSize`, chunks can then
+   * be placed where they were. Heaps need that: their checksums and pointers depend on it.
+   * @default a uuid and a time of its own
+   */
+  readonly like?: { readonly uuid: string; readonly created: Date } | undefined
+}
+
+/** A volume that is being restored. */
+export interface Restore {
+  /** Open for writing: allocate and write what belongs on it. */
+  readonly volume: Volume
+  /**
+   * Makes chunks with the ids, offsets and sizes that they had on another volume, chunks of heaps
+   * included, all in one transaction. Their contents are unspecified until they are written.
+   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_TX_TOO_LARGE
+   */
+  place(chunks: readonly ChunkInfo[]): void
+  /** Closes the volume and makes it an ordinary one. Durable when it returns. */
+  finish(): void
+  /** Closes the volume and leaves it incomplete. */
+  abandon(): void
+}
+
+/** Formats the device as one that is being restored. */
+export function formatIncomplete(path: string, options: RestoreOptions | undefined): void {
+  const { like, ...format } = options ?? {}
+  const identity: Partial<Identity> =
+    like === undefined
+      ? {}
+      : { uuid: parseUuid(like.uuid), created: new Date(like.created).getTime() }
+  formatDevice(path, options === undefined ? undefined : format, {
+    ...identity,
+    incompatible: INCOMPATIBLE.RESTORING,
+  })
+}
+
+/** Takes the bit from a volume that is closed and durable. Durable when it returns. */
+export function complete(
+  path: string,
+  { backend, granularity, unsafeGranularity, sysfs }: FormatOptions,
+): void {
+  const device = new Device({
+    path,
+    backend,
+    granularity,
+    unsafeGranularity,
+    sysfs,
+    readOnly: false,
+  })
+  try {
+    const { superblock, geometry } = findSuperblock(device, path, false, true)
+    const media = device.media(geometry.sizeBytes)
+    const areas = mapAreas(media, geometry, volumeSeed(superblock.uuid), device.alignBytes)
+    const incompatible = superblock.incompatible & ~INCOMPATIBLE.RESTORING
+    // The second copy, then the first, which counts: a crash between the two leaves it incomplete.
+    writeSuperblocks(media, areas, { ...superblock, incompatible })
+  } finally {
+    device.close()
+  }
+}
+
+function parseUuid(text: string): Uint8Array {
+  const hex = text.replaceAll('-', '')
+  if (!/^[0-9a-f]{32}$/i.test(hex)) throw argumentValueError('like.uuid must be a uuid')
+  return Uint8Array.from(Buffer.from(hex, 'hex'))
+}

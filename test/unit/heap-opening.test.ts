@@ -1,0 +1,64 @@
+/** What opening a heap reads does not grow with the number of its objects. */
+import assert from 'node:assert/strict'
+import { describe, it, type TestContext } from 'node:test'
+import type { Volume } from 'plinth'
+import { KIB, MIB } from '../../src/base/units.js'
+import { HeapChunk } from '../../src/heap/heap-chunk.js'
+import { HeapSpace } from '../../src/heap/heap-space.js'
+import { SimulatedMedia } from '../../src/testing/simulated-media.js'
+import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+
+const EMPTY = makeImage({ size: 16 * MIB, granule: 128 * KIB })
+
+/** A closed volume whose heap has so many objects of 64 bytes; the root is the first of them. */
+function makeFilled(objects: number): Uint8Array {
+  const media = new SimulatedMedia('cache-line', EMPTY, false)
+  const volume = openSimulated(media)
+  const heap = volume.heap('h')
+  heap.setRoot(heap.allocate(64))
+  for (let made = 1; made < objects; ) {
+    volume.transact((tx) => {
+      for (let i = 0; i < 200 && made < objects; i++, made++) tx.allocateObject(heap, 64)
+    })
+  }
+  volume.close()
+  return media.visible
+}
+
+/** How many chunks are mapped, their heads and the bitmaps of their slabs read, by each step. */
+function costsOf(t: TestContext, image: Uint8Array) {
+  const media = new SimulatedMedia('cache-line', image, false)
+  const counted = [
+    t.mock.method(media, 'map'),
+    t.mock.method(HeapSpace.prototype, 'load'),
+    t.mock.method(HeapChunk.prototype, 'build'),
+  ]
+  const cost = <T>(step: () => T): [result: T, maps: number, heads: number, bitmaps: number] => {
+    for (const { mock } of counted) mock.resetCalls()
+    const result = step()
+    const [maps, heads, bitmaps] = counted.map(({ mock }) => mock.callCount())
+    return [result, maps!, heads!, bitmaps!]
+  }
+  const [volume, ...opened] = cost<Volume>(() => openSimulated(media))
+  const [heap, ...found] = cost(() => volume.heap('h'))
+  const [, ...read] = cost(() => heap.getUint32(heap.root))
+  const [, ...freed] = cost(() => heap.free(heap.root))
+  const [, ...allocated] = cost(() => heap.allocate(64))
+  const { objects, slabChunks } = heap.stats()
+  volume.close()
+  t.mock.restoreAll()
+  return { objects, slabChunks, steps: { opened, found, read, freed, allocated } }
+}
+
+describe('opening a heap', () => {
+  it('reads as much with 100 000 objects as with 1 000', (t) => {
+    const few = costsOf(t, makeFilled(1000))
+    const many = costsOf(t, makeFilled(100_000))
+    assert.deepEqual([few.objects, many.objects], [1000, 100_000])
+    assert.ok(many.slabChunks > 4 * few.slabChunks)
+    assert.deepEqual(many.steps, few.steps)
+    assert.deepEqual(many.steps.found, [1, 0, 0], 'the root chunk is mapped for its header')
+    assert.deepEqual(many.steps.read, [0, 1, 1], 'its head and the bitmap of one slab are read')
+    assert.deepEqual(many.steps.allocated, [0, 0, 0], 'there is room in it')
+  })
+})

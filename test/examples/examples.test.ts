@@ -56,6 +56,19 @@ const expected: Record<string, (string | RegExp)[]> = {
     /the wrong engine: wrong after a crash at cache-line:\d+ with \d+ acknowledged: number \d is 0/,
     /repeat it with crashTest\(\{ …, seed: 1, only: 'cache-line:\d+' \}\)/,
   ],
+  '07-key-value-server': [
+    'entries: [["a","1"],["b","2"]]',
+    /killed after [1-9]\d* answers to 8 writers/,
+    'started again: 0 lost, 0 torn',
+  ],
+  '08-yjs': [
+    "602 updates of 'Agenda: storage' stored",
+    "opened again: 'Agenda: storage', 600 votes",
+    'documents: minutes',
+    'owner: {"name":"Ann"}',
+    /[1-9]\d bytes later: 'Draft of Agenda: storage'/,
+    'cleared: 0 documents left',
+  ],
 }
 
 describe('examples', () => {

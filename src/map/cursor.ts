@@ -1,0 +1,248 @@
+/**
+ * A place in one state of the map, moved entry by entry.
+ *
+ *   before the first ──next──▶ entry ──next──▶ … ──next──▶ false: no more
+ *
+ * Within a leaf moving is counting; the bounds are looked up once a leaf.
+ */
+import { compareBytes } from './bytes.js'
+import type { Entries } from './entries.js'
+import { Inner, type Node } from './inner.js'
+import type { Leaf } from './leaf.js'
+import { type Bounds, checkKey } from './range.js'
+import type { Hold } from './reader.js'
+import { endOf, type Tree } from './tree.js'
+
+const FIRST_KEY = new Uint8Array(0)
+
+/** Fewer entries are not worth fetching ahead. */
+const TOUCH_MIN = 4
+
+export interface CursorParts {
+  readonly tree: Tree
+  readonly entries: Entries
+  readonly root: Node
+  readonly bounds: Bounds
+  /** Of the state that `root` is. */
+  readonly hold: Hold
+}
+
+/**
+ * Reads a range of the map as it was when the cursor was made, whatever is written meanwhile. Space of
+ * entries that are overwritten or deleted comes back after `close`, which is the caller's to call.
+ */
+export class Cursor {
+  readonly #parts: CursorParts
+  readonly #nodes: Inner[] = []
+  readonly #at: number[] = []
+  #depth = 0
+  #leaf: Leaf | undefined
+  /** Of the entry in the leaf; the one that `next` goes to is beside it. */
+  #index = 0
+  /** The first index in the leaf that is out of range. */
+  #stop = 0
+  #left: number
+  #loaded: Uint8Array | undefined
+  #keyBytes = 0
+  #state: 'new' | 'before' | 'placed' | 'ended' | 'closed' = 'new'
+
+  /** @internal Cursors come from the map. */
+  constructor(parts: CursorParts) {
+    this.#parts = parts
+    this.#left = parts.bounds.limit
+  }
+
+  /** Goes to the next entry of the range; false when there is none. */
+  next(): boolean {
+    if (this.#state === 'closed') return false
+    const { tree, bounds } = this.#parts
+    if (this.#state === 'ended' || this.#left <= 0) return this.#end()
+    const isNew = this.#state === 'new'
+    // What cannot be read ends it: nothing is passed over.
+    this.#state = 'ended'
+    tree.begin()
+    if (isNew) this.#start()
+    const step = bounds.reverse ? -1 : 1
+    let index = this.#index + step
+    while (index === this.#stop) {
+      if (!this.#nextLeaf()) return this.#end()
+      index = this.#index + step
+    }
+    this.#index = index
+    this.#loaded = undefined
+    this.#left--
+    this.#state = 'placed'
+    return true
+  }
+
+  /** A copy of the entry's key. */
+  get key(): Uint8Array {
+    const both = this.#load()
+    return new Uint8Array(both.buffer, both.byteOffset, this.#keyBytes)
+  }
+
+  /** A copy of the entry's value. */
+  get value(): Uint8Array {
+    const both = this.#load()
+    const keyBytes = this.#keyBytes
+    return new Uint8Array(both.buffer, both.byteOffset + keyBytes, both.length - keyBytes)
+  }
+
+  /** Key and value of the entry, copied together when one of them is first asked for. */
+  #load(): Uint8Array {
+    if (this.#state !== 'placed') throw new Error('this cursor is at no entry: call next first')
+    if (this.#loaded !== undefined) return this.#loaded
+    const { entries } = this.#parts
+    const leaf = this.#leaf!
+    if (!leaf.isDecoded) this.#decode(leaf)
+    entries.read(leaf.pointerAt(this.#index))
+    this.#loaded = entries.keyAndValue()
+    this.#keyBytes = entries.keyBytes
+    return this.#loaded
+  }
+
+  /** The next `next` goes to `target`, or to what comes after it in the cursor's direction; a target out of range ends it. */
+  seek(target: Uint8Array): void {
+    checkKey(target)
+    const { bounds, tree } = this.#parts
+    if (this.#state === 'closed') return
+    this.#state = 'ended'
+    if (!bounds.has(target)) return
+    tree.begin()
+    this.#place(target, false)
+  }
+
+  /** Ends it. Safe to call twice. */
+  close(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    this.#leaf = undefined
+    this.#parts.hold.drop()
+  }
+
+  #end(): false {
+    this.#state = 'ended'
+    return false
+  }
+
+  #start(): void {
+    const { bounds } = this.#parts
+    const from = bounds.reverse ? bounds.upper : bounds.lower
+    if (from !== undefined) this.#place(from, bounds.reverse ? bounds.isBefore : bounds.isAfter)
+    else if (bounds.reverse) this.#placeLast()
+    else this.#place(FIRST_KEY, false)
+  }
+
+  /** Before (in the cursor's direction) the first entry from `key` on, without that key itself if `isOutside`. */
+  #place(key: Uint8Array, isOutside: boolean): void {
+    const { tree, entries, root, bounds } = this.#parts
+    const leaf = tree.trace(root, key)
+    this.#depth = tree.depth
+    for (let i = 0; i < tree.depth; i++) {
+      this.#nodes[i] = tree.nodes[i]!
+      this.#at[i] = tree.at[i]!
+    }
+    const index = leaf.search(key, entries)
+    const { isEqual } = entries
+    this.#enter(leaf)
+    if (bounds.reverse) this.#index = isEqual && !isOutside ? index + 1 : index
+    else this.#index = isEqual && isOutside ? index : index - 1
+    this.#setStop(leaf)
+    this.#touch()
+  }
+
+  /**
+   * Entries are all over the device: those of the leaf that are to come are fetched together, which takes a
+   * fraction of the time that one after the other does.
+   */
+  #touch(): void {
+    const { entries, bounds } = this.#parts
+    const leaf = this.#leaf!
+    const step = bounds.reverse ? -1 : 1
+    let left = this.#left
+    if (left < TOUCH_MIN) return
+    for (let i = this.#index + step; i !== this.#stop && left > 0; i += step, left--) {
+      entries.touch(leaf.pointerAt(i))
+    }
+  }
+
+  #placeLast(): void {
+    this.#depth = 0
+    this.#enter(this.#descend(this.#parts.root))
+    this.#setStop(this.#leaf!)
+    this.#touch()
+  }
+
+  /** The first leaf below a node, in the cursor's direction. */
+  #descend(from: Node): Leaf {
+    const { reverse } = this.#parts.bounds
+    let node = from
+    while (node instanceof Inner) {
+      const at = reverse ? node.children.length - 1 : 0
+      this.#nodes[this.#depth] = node
+      this.#at[this.#depth++] = at
+      node = node.children[at]!
+    }
+    return node
+  }
+
+  #nextLeaf(): boolean {
+    const step = this.#parts.bounds.reverse ? -1 : 1
+    for (let depth = this.#depth - 1; depth >= 0; depth--) {
+      const next = this.#nodes[depth]!.children[this.#at[depth]! + step]
+      if (next === undefined) continue
+      this.#at[depth]! += step
+      this.#depth = depth + 1
+      const leaf = this.#descend(next)
+      if (this.#isBeyond(leaf)) return false
+      this.#enter(leaf)
+      this.#setStop(leaf)
+      this.#touch()
+      return true
+    }
+    return false
+  }
+
+  /** Whether all of a leaf is behind the range. */
+  #isBeyond(leaf: Leaf): boolean {
+    const { bounds } = this.#parts
+    if (!bounds.reverse) {
+      return bounds.upper !== undefined && compareBytes(leaf.low, bounds.upper) > 0
+    }
+    const high = endOf(this.#nodes, this.#at, this.#depth)
+    return bounds.lower !== undefined && high !== undefined && compareBytes(high, bounds.lower) <= 0
+  }
+
+  #decode(leaf: Leaf): void {
+    this.#parts.tree.decode(leaf, endOf(this.#nodes, this.#at, this.#depth))
+  }
+
+  #enter(leaf: Leaf): void {
+    if (!leaf.isDecoded) this.#decode(leaf)
+    this.#leaf = leaf
+    this.#index = this.#parts.bounds.reverse ? leaf.count : -1
+    this.#state = 'before'
+  }
+
+  #setStop(leaf: Leaf): void {
+    const { bounds, entries } = this.#parts
+    if (bounds.reverse) {
+      const { lower } = bounds
+      if (lower === undefined || compareBytes(lower, leaf.low) < 0) {
+        this.#stop = -1
+        return
+      }
+      const first = leaf.search(lower, entries)
+      this.#stop = entries.isEqual && bounds.isAfter ? first : first - 1
+      return
+    }
+    const { upper } = bounds
+    const high = upper === undefined ? undefined : endOf(this.#nodes, this.#at, this.#depth)
+    if (upper === undefined || (high !== undefined && compareBytes(high, upper) <= 0)) {
+      this.#stop = leaf.count
+      return
+    }
+    const last = leaf.search(upper, entries)
+    this.#stop = entries.isEqual && !bounds.isBefore ? last + 1 : last
+  }
+}

@@ -1,0 +1,9 @@
+/**
+ * An ordered map on a volume.
+ *
+ * @module plinth/map
+ */
+export type { Cursor } from './cursor.js'
+export { type MapOperation, type MapOptions, OrderedMap } from './ordered-map.js'
+export type { Range } from './range.js'
+export type { MapSnapshot } from './snapshot.js'

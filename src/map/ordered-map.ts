@@ -1,0 +1,331 @@
+/**
+ * An ordered map on a volume: keys and values are bytes, every change is one record of the volume's log.
+ *
+ *   inner nodes   in memory   ─┐ made anew at opening from the leaves' low keys
+ *   leaves        device       ├ up to 64 pointers each, in no order; in memory their order and four
+ *                              │ bytes of each key
+ *   entries       device      ─┘ an object a key, with its value
+ *
+ * Changes are made to memory while they are staged, and turned back when the transaction is refused.
+ */
+import { type Heap, PlinthError, Volume } from '../index.js'
+import { compareBytes } from './bytes.js'
+import { corrupt, Entries } from './entries.js'
+import { Holds } from './holds.js'
+import type { Node } from './inner.js'
+import {
+  HEADER_BYTES,
+  HEADER_MAGIC,
+  HEADER_VERSION,
+  KEY_BYTES_MAX,
+  LEAF_BYTES,
+  LEAF_MAGIC,
+  LOW_AT,
+  LOW_BYTES_MAX,
+  RETIRED_BYTES,
+  TYPE,
+} from './layout.js'
+import { Leaf } from './leaf.js'
+import { Bounds, checkKey, checkValue, type Range, typeError } from './range.js'
+import { type Hold, MapReader } from './reader.js'
+import { Retired } from './retired.js'
+import { MapSnapshot, type SnapshotParts } from './snapshot.js'
+import { Tree } from './tree.js'
+import { Writer } from './writer.js'
+
+/** One change of a batch. */
+export type MapOperation =
+  | { readonly type: 'put'; readonly key: Uint8Array; readonly value: Uint8Array }
+  | { readonly type: 'delete'; readonly key: Uint8Array }
+
+/** Options of `OrderedMap.open`. */
+export interface MapOptions {
+  /** Memory for decoded leaves, in bytes. @default 256 MiB, enough for some 16 million entries */
+  readonly cacheBytes?: number | undefined
+}
+
+const CACHE_BYTES = 256 * 2 ** 20
+/** Entries up to this travel in the record: less than a fence of their own on memory, than a barrier on disks. */
+const INLINE_BYTES = { memory: 512, page: 32 * 1024 }
+/** So many entries `clear` deletes in one transaction. */
+const CLEAR_AT_ONCE = 64
+
+/** Maps by their heap: a second one would not know what the first changes. */
+const maps = new WeakMap<Heap, OrderedMap>()
+
+interface Inside {
+  readonly volume: Volume
+  readonly heap: Heap
+  readonly tree: Tree
+  readonly entries: Entries
+}
+
+/**
+ * Entries in the order of their keys' bytes. Keys have 0 to 65 536 bytes, values up to 1 GiB.
+ *
+ * Every change is atomic: after a crash it is there or not. Where nothing else is said it is durable when
+ * the call returns, with one fence (memory) or one barrier (disks); an entry beyond 512 bytes (disks:
+ * 32 KiB) costs one more.
+ */
+export class OrderedMap extends MapReader {
+  readonly #inside: Inside
+  readonly #writer: Writer
+  readonly #retired: Retired
+  readonly #holds = new Holds()
+  readonly #snapshotParts: SnapshotParts
+
+  /**
+   * The map of this name on a volume; made when there is none, as a heap of that name. Two calls give the same.
+   * @throws PlinthError ERR_NOT_A_MAP when the heap holds something else, ERR_NO_SPACE, ERR_HEAP_NOT_FOUND
+   *   (readers make none), ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW
+   */
+  static open(volume: Volume, name: string, options?: MapOptions): OrderedMap {
+    if (!(volume instanceof Volume)) {
+      throw typeError('ERR_INVALID_ARG_TYPE', 'an ordered map needs an open volume')
+    }
+    const cacheBytes = cacheBytesOf(options)
+    const heap = volume.heap(name)
+    const known = maps.get(heap)
+    if (known !== undefined) return known
+    const { readOnly, granularity } = volume.info
+    if (heap.root === 0) create(volume, heap, name, readOnly)
+    checkHeader(heap, name)
+    const retired = new Retired(heap)
+    if (!readOnly) retired.sweep(volume)
+    const inlineBytes = granularity === 'page' ? INLINE_BYTES.page : INLINE_BYTES.memory
+    const entries = new Entries(heap, inlineBytes)
+    const tree = new Tree(heap, entries, readLeaves(heap), cacheBytes)
+    const map = new OrderedMap({ volume, heap, tree, entries }, retired)
+    maps.set(heap, map)
+    return map
+  }
+
+  /** @internal Maps come from `open`. */
+  private constructor(inside: Inside, retired: Retired) {
+    const { tree, entries } = inside
+    super(tree, entries)
+    this.#inside = inside
+    this.#retired = retired
+    this.#writer = new Writer({ ...inside, retired })
+    this.#snapshotParts = {
+      tree,
+      entries,
+      hold: (epoch) => this.#hold(epoch),
+      checkOpen: () => this.#checkOpen(),
+    }
+  }
+
+  /**
+   * Puts an entry, over the one with the same key.
+   * @throws TypeError, RangeError for what is no key or value; PlinthError ERR_NO_SPACE, ERR_READ_ONLY, ERR_TX_ACTIVE
+   */
+  put(key: Uint8Array, value: Uint8Array): void {
+    checkKey(key)
+    checkValue(value)
+    this.#writer.put(key, value)
+  }
+
+  /** The same; visible at once, durable when the promise resolves. Those that wait at the same time share one barrier. */
+  putAsync(key: Uint8Array, value: Uint8Array): Promise<void> {
+    checkKey(key)
+    checkValue(value)
+    return this.#writer.putAsync(key, value)
+  }
+
+  /** Deletes an entry. Whether there was one. */
+  delete(key: Uint8Array): boolean {
+    checkKey(key)
+    return this.#writer.delete(key)
+  }
+
+  /** The same; visible at once, durable when the promise resolves. */
+  deleteAsync(key: Uint8Array): Promise<void> {
+    checkKey(key)
+    return this.#writer.deleteAsync(key)
+  }
+
+  /**
+   * Makes several changes, in their order, all or none.
+   * @throws as `put`; PlinthError ERR_TX_TOO_LARGE when they do not fit one record of the log
+   */
+  batch(operations: readonly MapOperation[]): void {
+    checkOperations(operations)
+    this.#writer.batch(operations)
+  }
+
+  /** The same; visible at once, durable when the promise resolves. */
+  batchAsync(operations: readonly MapOperation[]): Promise<void> {
+    checkOperations(operations)
+    return this.#writer.batchAsync(operations)
+  }
+
+  /** Deletes the entries of a range, some at a time: a crash within leaves the rest. Returns how many. */
+  clear(range?: Range): number {
+    const { limit } = new Bounds(range)
+    let cleared = 0
+    for (;;) {
+      const keys: Uint8Array[] = []
+      const left = limit - cleared
+      for (const key of this.keys({ ...range, limit: Math.min(left, CLEAR_AT_ONCE) }))
+        keys.push(key)
+      if (keys.length === 0) return cleared
+      this.batch(keys.map((key) => ({ type: 'delete', key })))
+      cleared += keys.length
+    }
+  }
+
+  /** The map as it is now, whatever comes; close it, else the space of what is overwritten stays taken. */
+  snapshot(): MapSnapshot {
+    this.#checkOpen()
+    return new MapSnapshot(this.#snapshotParts)
+  }
+
+  /** @internal */
+  protected override state(): Node {
+    this.#checkOpen()
+    return this.#inside.tree.root
+  }
+
+  /** @internal */
+  protected override hold(): Hold {
+    return this.#hold(undefined)
+  }
+
+  /** Holds a state: the present one, or that of an epoch that is held already. */
+  #hold(held: number | undefined): Hold {
+    const { tree } = this.#inside
+    const epoch = held ?? tree.epoch++
+    this.#holds.take(epoch)
+    tree.newest = this.#holds.newest
+    return { epoch, drop: () => this.#drop(epoch) }
+  }
+
+  #drop(epoch: number): void {
+    const { tree, volume } = this.#inside
+    this.#holds.drop(epoch)
+    tree.newest = this.#holds.newest
+    tree.release(this.#holds.oldest)
+    this.#retired.release(volume, this.#holds.oldest)
+  }
+
+  #checkOpen(): void {
+    if (!this.#inside.volume.isOpen) {
+      throw new PlinthError('ERR_VOLUME_CLOSED', 'the volume is closed')
+    }
+  }
+}
+
+function cacheBytesOf(options: MapOptions | undefined): number {
+  if (options === undefined) return CACHE_BYTES
+  if (options === null || typeof options !== 'object') {
+    throw typeError('ERR_INVALID_ARG_TYPE', 'OrderedMap.open: options must be an object')
+  }
+  for (const name in options) {
+    if (name !== 'cacheBytes') {
+      throw typeError(
+        'ERR_UNKNOWN_OPTION',
+        `OrderedMap.open: unknown option '${name}'; it takes cacheBytes`,
+      )
+    }
+  }
+  const { cacheBytes = CACHE_BYTES } = options
+  if (typeof cacheBytes !== 'number' || !(cacheBytes >= 0)) {
+    throw typeError('ERR_INVALID_ARG_VALUE', 'cacheBytes must be a number of bytes')
+  }
+  return cacheBytes
+}
+
+function checkOperations(operations: readonly MapOperation[]): void {
+  if (!Array.isArray(operations)) {
+    throw typeError('ERR_INVALID_ARG_TYPE', 'a batch must be an array of operations')
+  }
+  for (const operation of operations) {
+    checkKey(operation?.key)
+    if (operation.type === 'put') checkValue(operation.value)
+    else if (operation.type !== 'delete') {
+      throw typeError('ERR_INVALID_ARG_VALUE', "an operation's type must be 'put' or 'delete'")
+    }
+  }
+}
+
+/** Makes a heap that has nothing an empty map, in one transaction. */
+function create(volume: Volume, heap: Heap, name: string, readOnly: boolean): void {
+  for (const _ of heap.objects()) throw notAMap(name)
+  if (readOnly) throw notAMap(name)
+  const header = new Uint32Array(HEADER_BYTES / 4)
+  header.set([...HEADER_MAGIC, HEADER_VERSION])
+  const leaf = new Uint32Array(LEAF_BYTES / 4)
+  leaf[0] = LEAF_MAGIC
+  volume.transact((tx) => {
+    const root = tx.allocateObject(heap, HEADER_BYTES, TYPE.HEADER)
+    tx.writeObject(heap, root, new Uint8Array(header.buffer))
+    tx.writeObject(
+      heap,
+      tx.allocateObject(heap, LEAF_BYTES, TYPE.LEAF),
+      new Uint8Array(leaf.buffer),
+    )
+    // A first page for what is retired: on a full volume there would be no room for it.
+    tx.writeObject(
+      heap,
+      tx.allocateObject(heap, RETIRED_BYTES, TYPE.RETIRED),
+      new Uint8Array(RETIRED_BYTES),
+    )
+    tx.setRoot(heap, root)
+  })
+}
+
+function checkHeader(heap: Heap, name: string): void {
+  const { root } = heap
+  if (!heap.has(root) || heap.type(root) !== TYPE.HEADER) throw notAMap(name)
+  const words = [0, 4, 8].map((at) => heap.getUint32(root + at))
+  if (words[0] !== HEADER_MAGIC[0] || words[1] !== HEADER_MAGIC[1]) throw notAMap(name)
+  if (words[2] === HEADER_VERSION) return
+  throw new PlinthError('ERR_FORMAT_TOO_NEW', `the map '${name}' has a format of a later version`)
+}
+
+function notAMap(name: string): PlinthError {
+  return new PlinthError(
+    'ERR_NOT_A_MAP',
+    `the heap '${name}' holds something else than an ordered map`,
+  )
+}
+
+/** The leaves in the order of their low keys. */
+function readLeaves(heap: Heap): Leaf[] {
+  const leaves: Leaf[] = []
+  for (const pointer of heap.objects({ type: TYPE.LEAF })) {
+    leaves.push(new Leaf(pointer, readLow(heap, pointer), 1))
+  }
+  leaves.sort((a, b) => compareBytes(a.low, b.low))
+  for (let i = 0; i < leaves.length; i++) {
+    const isFirst = leaves[i]!.low.length === 0
+    if (isFirst !== (i === 0)) throw corrupt('two leaves have the same keys, or none has the first')
+    if (i > 0 && compareBytes(leaves[i - 1]!.low, leaves[i]!.low) === 0) {
+      throw corrupt(`leaves ${leaves[i - 1]!.pointer} and ${leaves[i]!.pointer} have the same keys`)
+    }
+  }
+  if (leaves.length === 0) throw corrupt('it has no leaf')
+  return leaves
+}
+
+function readLow(heap: Heap, leaf: number): Uint8Array {
+  const length = heap.getUint32(leaf + 4)
+  if (
+    heap.getUint32(leaf) !== LEAF_MAGIC ||
+    heap.size(leaf) < LEAF_BYTES ||
+    length > KEY_BYTES_MAX
+  ) {
+    throw corrupt(`leaf ${leaf} is damaged`)
+  }
+  const low = new Uint8Array(length)
+  if (length <= LOW_BYTES_MAX) {
+    heap.copyOut(leaf + LOW_AT, low)
+    return low
+  }
+  const pointer = heap.getUint64(leaf + LOW_AT)
+  if (!heap.has(pointer) || heap.type(pointer) !== TYPE.KEY || heap.size(pointer) < length) {
+    throw corrupt(`the low key of leaf ${leaf} is not there`)
+  }
+  heap.copyOut(pointer, low)
+  return low
+}

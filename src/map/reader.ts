@@ -1,0 +1,112 @@
+/** Reading one state of the map: the present one (OrderedMap) or one that is held (MapSnapshot). */
+import { Cursor } from './cursor.js'
+import type { Entries } from './entries.js'
+import type { Node } from './inner.js'
+import { Bounds, checkKey, checkTarget, type Range } from './range.js'
+import type { Tree } from './tree.js'
+
+/** Of a state: what is in it stays until `drop`. */
+export interface Hold {
+  readonly epoch: number
+  drop(): void
+}
+
+export abstract class MapReader {
+  readonly #tree: Tree
+  readonly #entries: Entries
+
+  /** @internal */
+  constructor(tree: Tree, entries: Entries) {
+    this.#tree = tree
+    this.#entries = entries
+  }
+
+  /** @internal The root of the state; throws when it cannot be read any more. */
+  protected abstract state(): Node
+  /** @internal Keeps the state as it is. */
+  protected abstract hold(): Hold
+
+  /**
+   * A copy of the value of this key, undefined for none.
+   * @throws TypeError, RangeError for what is no key; PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_CORRUPT
+   */
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.#find(key) ? this.#entries.value() : undefined
+  }
+
+  /**
+   * Copies the value of this key to the start of `target`, as much as fits. Returns the length of the whole
+   * value, -1 when there is none. Allocates nothing.
+   */
+  getInto(key: Uint8Array, target: Uint8Array): number {
+    checkTarget(target)
+    return this.#find(key) ? this.#entries.valueInto(target) : -1
+  }
+
+  /** Whether there is an entry with this key. */
+  has(key: Uint8Array): boolean {
+    return this.#find(key)
+  }
+
+  /** Goes to the entry with this key. */
+  #find(key: Uint8Array): boolean {
+    checkKey(key)
+    const root = this.state()
+    this.#tree.begin()
+    const leaf = this.#tree.trace(root, key)
+    leaf.search(key, this.#entries)
+    return this.#entries.isEqual
+  }
+
+  /** A cursor before the first entry of a range. It holds this state until it is closed. */
+  cursor(range?: Range): Cursor {
+    const bounds = new Bounds(range)
+    const root = this.state()
+    return new Cursor({ tree: this.#tree, entries: this.#entries, root, bounds, hold: this.hold() })
+  }
+
+  /**
+   * Keys and values of a range, in order, as they are at the first step: what is written while it
+   * runs is not seen. Copies.
+   */
+  *entries(range?: Range): Generator<[key: Uint8Array, value: Uint8Array], void, undefined> {
+    const cursor = this.cursor(range)
+    try {
+      while (cursor.next()) yield [cursor.key, cursor.value]
+    } finally {
+      cursor.close()
+    }
+  }
+
+  /** Keys of a range, as `entries`. */
+  *keys(range?: Range): Generator<Uint8Array, void, undefined> {
+    const cursor = this.cursor(range)
+    try {
+      while (cursor.next()) yield cursor.key
+    } finally {
+      cursor.close()
+    }
+  }
+
+  /** Values of a range, as `entries`. */
+  *values(range?: Range): Generator<Uint8Array, void, undefined> {
+    const cursor = this.cursor(range)
+    try {
+      while (cursor.next()) yield cursor.value
+    } finally {
+      cursor.close()
+    }
+  }
+
+  /** How many entries a range has. Goes through them, and reads no entry. */
+  count(range?: Range): number {
+    const cursor = this.cursor(range)
+    let count = 0
+    try {
+      while (cursor.next()) count++
+    } finally {
+      cursor.close()
+    }
+    return count
+  }
+}

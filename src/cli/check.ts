@@ -1,0 +1,67 @@
+/** `plinth check`: findings as a table, the worst first, and what to do about them. */
+import { type Finding, Volume } from '../index.js'
+import { defineCommand, exitsWith } from './command.js'
+import { EXIT } from './errors.js'
+import { type JsonOption, next, paint, plain, print, shell, table } from './output.js'
+import { plural } from './units.js'
+
+export const check = defineCommand({
+  usage: 'check <device>',
+  summary: 'look at everything that plinth keeps on a device, and write nothing',
+  details:
+    'Exits with 1 when something is damaged. What a crash leaves is no damage: it is told as info.',
+  examples: ['plinth check /dev/pmem0', 'plinth check data --json | jq ".findings[].code"'],
+}).action(
+  exitsWith((path: string, options: JsonOption) => {
+    const findings = Volume.check(path)
+    const damage = findings.filter(({ severity }) => severity !== 'info')
+    print(options, { healthy: damage.length === 0, findings }, () => {
+      const parts = [`${plain(path)}: ${verdict(damage)}`]
+      if (findings.length > 0) parts.push(findingsTable(findings))
+      const advice = adviceOn(damage, path)
+      return parts.join('\n\n') + (advice === undefined ? '' : next(advice))
+    })
+    return damage.length === 0 ? EXIT.OK : EXIT.FINDINGS
+  }),
+)
+
+function verdict(damage: readonly Finding[]): string {
+  if (damage.length === 0) return paint.green('healthy')
+  const fixable = damage.filter((finding) => finding.fixable).length
+  const text = `${plural(damage.length, 'finding')}, ${fixable} can be repaired without loss`
+  return damage.some(({ severity }) => severity === 'error') ? paint.red(text) : paint.yellow(text)
+}
+
+function adviceOn(damage: readonly Finding[], path: string): string | undefined {
+  if (damage.length === 0) return undefined
+  const has = (code: Finding['code']) => damage.some((finding) => finding.code === code)
+  if (has('restore-incomplete')) return `plinth restore ${shell(path)} with the dump, again`
+  if (has('not-a-volume')) return `plinth probe ${shell(path)} tells what is there`
+  if (damage.some(({ fixable }) => fixable)) {
+    return `plinth repair ${shell(path)} shows what it would do`
+  }
+  return `plinth repair ${shell(path)} --drop-damaged shows what would have to be given up; take a copy of the device first`
+}
+
+const SEVERITY_PAINT = { info: paint.dim, warning: paint.yellow, error: paint.red } as const
+const SEVERITY_ORDER = { error: 0, warning: 1, info: 2 } as const
+
+export function findingsTable(findings: readonly Finding[]): string {
+  const sorted = [...findings].sort(
+    (a, b) => SEVERITY_ORDER[a.severity] - SEVERITY_ORDER[b.severity],
+  )
+  return table(
+    [{ title: 'SEVERITY' }, { title: 'FINDING' }, { title: 'WHERE' }, { title: 'WHAT' }],
+    sorted.map(({ severity, code, place, message, fixable }) => [
+      SEVERITY_PAINT[severity](severity),
+      code,
+      placeText(place),
+      plain(message) + (fixable ? paint.dim(' (can be repaired)') : ''),
+    ]),
+  )
+}
+
+export function placeText({ area, copy, offset }: Finding['place']): string {
+  const which = copy === undefined ? '' : copy === 0 ? ', first copy' : ', second copy'
+  return `${area}${which}, at ${offset}`
+}

@@ -1,0 +1,54 @@
+import { Volume } from '../index.js'
+import { defineCommand, exitsWith } from './command.js'
+import { writeOut } from './files.js'
+import { facts, type JsonOption, plain } from './output.js'
+import { progress } from './progress.js'
+import { aboutVolume, dumpVolume } from './stream/write-dump.js'
+import { formatBytes, plural } from './units.js'
+import { heapNames } from './volume.js'
+
+interface Options extends JsonOption {
+  readonly output?: string
+  readonly force?: boolean
+}
+
+export const dump = defineCommand({
+  usage: 'dump <device>',
+  summary: 'write a closed volume as a compressed, checksummed stream',
+  details:
+    'Free space and runs of zeros cost nothing. The report goes to stderr when the stream goes to stdout.',
+  examples: [
+    'plinth dump /dev/pmem0 --output engine.dump',
+    'plinth dump data | ssh other plinth restore /dev/pmem0 --force',
+  ],
+})
+  .option('-o, --output <file>', 'write to a file instead of stdout')
+  .option('-f, --force', 'replace the file without asking')
+  .action(
+    exitsWith(async (path: string, { json, ...target }: Options) => {
+      using volume = Volume.open(path, { readOnly: true })
+      const about = aboutVolume(volume, heapNames(volume.chunks()).size)
+      const bar = progress('dump', about.bytes, json)
+      let streamBytes: number
+      try {
+        streamBytes = await writeOut(dumpVolume(volume, about, bar.advance), target)
+      } finally {
+        bar.end()
+      }
+      const report = target.output === undefined ? process.stderr : process.stdout
+      if (json) {
+        const value = { volume: about, streamBytes, output: target.output }
+        report.write(`${JSON.stringify(value, undefined, 2)}\n`)
+      } else if (report.isTTY || target.output !== undefined) {
+        const rows: [string, string][] = [
+          ['dumped', `${plural(about.chunks, 'chunk')}, ${formatBytes(about.bytes)}`],
+          [
+            'stream',
+            `${formatBytes(streamBytes)}${target.output === undefined ? '' : ` in ${plain(target.output)}`}`,
+          ],
+        ]
+        report.write(`${facts(rows)}\n`)
+      }
+      return undefined
+    }),
+  )

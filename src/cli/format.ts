@@ -1,0 +1,51 @@
+import { existsSync } from 'node:fs'
+import { type FormatOptions, Volume } from '../index.js'
+import { defineCommand, exitsWith } from './command.js'
+import { confirm } from './confirm.js'
+import { infoOf, infoText } from './info.js'
+import { type JsonOption, next, paint, plain, print, shell } from './output.js'
+import { parseBytes } from './units.js'
+import { contentsOf, reading } from './volume.js'
+
+export const format = defineCommand({
+  usage: 'format <device>',
+  summary: 'make a volume of a device, a DAX node or a file',
+  details:
+    'A file that does not exist is created when --size is given. A device that holds something is named and overwritten only after a yes.',
+  examples: [
+    'plinth format /var/lib/engine/data --size 4G --label engine',
+    'plinth format /dev/pmem0 --granule 2M',
+  ],
+})
+  .option(
+    '--size <bytes>',
+    'bytes of the volume, such as 4G; default: all of the device',
+    parseBytes,
+  )
+  .option('--label <text>', 'a name for people, up to 64 bytes')
+  .option('--granule <bytes>', 'a cell of the allocation grid, a power of two', parseBytes)
+  .option('--log-size <bytes>', 'bytes of the redo log', parseBytes)
+  .option('--backend <name>', 'what maps the device: native or mmap-io')
+  .option('--granularity <unit>', 'byte, cache-line or page; default: what the device has')
+  .option('-f, --force', 'overwrite what is there without asking')
+  .action(
+    exitsWith(async (path: string, { json, ...options }: FormatOptions & JsonOption) => {
+      const contents = existsSync(path) ? contentsOf(path) : undefined
+      if (contents !== undefined) {
+        await confirm(
+          `${plain(path)} holds ${contents}, which format overwrites`,
+          'Format it?',
+          options.force,
+        )
+      }
+      Volume.format(path, { ...options, force: contents !== undefined })
+      await reading(path, (volume) => {
+        const value = infoOf(volume)
+        print({ json }, value, () => {
+          const use = `const volume = Volume.open(${JSON.stringify(path)})`
+          return `${paint.green('formatted')}\n${infoText(value)}${next(`${use}, or plinth info ${shell(path)}`)}`
+        })
+      })
+      return undefined
+    }),
+  )

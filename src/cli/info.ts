@@ -1,0 +1,72 @@
+/** `plinth info`: the volume in a few lines. */
+import type { Volume } from '../index.js'
+import { defineCommand, exitsWith } from './command.js'
+import { bar, facts, type JsonOption, next, paint, plain, print, shell } from './output.js'
+import { GRANULARITIES, KINDS } from './probe.js'
+import { formatBytes, formatPercent, plural } from './units.js'
+import { heapNames, reading } from './volume.js'
+
+export const info = defineCommand({
+  usage: 'info <device>',
+  summary: 'tell what volume is on a device, how full it is and how it was left',
+  details: 'Opens the volume for reading; nobody may have it open for writing.',
+  examples: ['plinth info /dev/pmem0', 'plinth info data --json | jq .volume.uuid'],
+}).action(
+  exitsWith((path: string, options: JsonOption) =>
+    reading(path, (volume) => {
+      const value = infoOf(volume)
+      print(options, value, () => infoText(value) + next(`plinth ls ${shell(path)}`))
+      return undefined
+    }),
+  ),
+)
+
+export function infoOf(volume: Volume) {
+  return {
+    volume: volume.info,
+    recovery: volume.recovery,
+    stats: volume.stats(),
+    heaps: heapNames(volume.chunks()).size,
+  }
+}
+
+export function infoText({ volume, recovery, stats, heaps }: ReturnType<typeof infoOf>): string {
+  const { usedBytes, dataBytes, freeBytes, freeRuns, largestFreeBytes, chunks } = stats
+  const share = usedBytes / dataBytes
+  const kind = volume.kind === 'memory' ? 'memory' : KINDS[volume.kind]
+  const metadata = volume.size - dataBytes - stats.logBytes
+  return facts([
+    ['volume', paint.bold(plain(volume.label ?? '(no label)'))],
+    ['uuid', volume.uuid],
+    ['device', `${plain(volume.path)}, ${kind}`],
+    ['granularity', GRANULARITIES[volume.granularity]],
+    ['backend', volume.backend],
+    [
+      'created',
+      volume.created
+        .toISOString()
+        .replace('T', ' ')
+        .replace(/\.\d+Z/, ' UTC'),
+    ],
+    [
+      'size',
+      `${formatBytes(volume.size)}: data ${formatBytes(dataBytes)}, log ${formatBytes(stats.logBytes)}, metadata ${formatBytes(metadata)}`,
+    ],
+    ['granule', formatBytes(volume.granule)],
+    [
+      'used',
+      `${bar(share, 24)} ${formatPercent(share)}, ${formatBytes(usedBytes)} in ${plural(chunks, 'chunk')}${heaps > 0 ? `, ${plural(heaps, 'heap')}` : ''}`,
+    ],
+    [
+      'free',
+      `${formatBytes(freeBytes)} in ${plural(freeRuns, 'run')}, the largest ${formatBytes(largestFreeBytes)}`,
+    ],
+    ['left', leftText(recovery)],
+  ])
+}
+
+function leftText({ clean, recordsReplayed, healed }: Volume['recovery']): string {
+  const healing = healed > 0 ? `; ${plural(healed, 'structure')} read from the second copy` : ''
+  if (clean) return `closed${healing}`
+  return `not closed: the next opening replays ${plural(recordsReplayed, 'record')} of the log${healing}`
+}

@@ -1,0 +1,91 @@
+/** `plinth ls`: chunks and heaps in columns. */
+import type { HeapStats, Volume } from '../index.js'
+import { defineCommand, exitsWith } from './command.js'
+import { type JsonOption, next, paint, plain, print, shell, table } from './output.js'
+import { formatBytes, formatCount, formatPercent, plural } from './units.js'
+import { heapNames, heapOf, reading } from './volume.js'
+
+interface LsOptions extends JsonOption {
+  readonly all?: boolean
+}
+
+export const ls = defineCommand({
+  usage: 'ls <device>',
+  summary: 'list chunks and heaps, lowest offset first',
+  examples: ['plinth ls /dev/pmem0', 'plinth ls data --all --json'],
+})
+  .option('-a, --all', 'list the chunks that belong to heaps too')
+  .action(
+    exitsWith((path: string, options: LsOptions) =>
+      reading(path, (volume) => {
+        const value = listOf(volume, options.all ?? false)
+        print(options, value, () => listText(value, path))
+        return undefined
+      }),
+    ),
+  )
+
+function listOf(volume: Volume, all: boolean) {
+  const chunks = volume.chunks()
+  const names = heapNames(chunks)
+  const owned = chunks.map((chunk) => ({ ...chunk, heap: heapOf(chunk, names) }))
+  const heaps = [...names.values()].map((name) => ({ name, ...volume.heap(name).stats() }))
+  return { chunks: owned.filter(({ heap }) => all || heap === undefined), heaps }
+}
+
+function listText({ chunks, heaps }: ReturnType<typeof listOf>, path: string): string {
+  const parts: string[] = []
+  if (chunks.length > 0) {
+    parts.push(
+      table(
+        [
+          { title: 'CHUNK' },
+          { title: 'TYPE' },
+          { title: 'SIZE', align: 'right' },
+          { title: 'OFFSET', align: 'right' },
+          { title: 'ID', align: 'right' },
+        ],
+        chunks.map(({ name, type, heap, size, offset, id }) => [
+          name === undefined ? paint.dim('(no name)') : plain(name),
+          heap === undefined ? plain(type ?? '') : paint.dim(`of heap ${plain(heap)}`),
+          formatBytes(size),
+          String(offset),
+          String(id),
+        ]),
+      ),
+    )
+  }
+  if (heaps.length > 0) parts.push(heapTable(heaps))
+  const total = chunks.reduce((sum, { size }) => sum + size, 0)
+  const summary = [
+    chunks.length === 0 && heaps.length === 0
+      ? 'nothing is allocated'
+      : `${plural(chunks.length, 'chunk')}, ${formatBytes(total)}`,
+  ]
+  if (heaps.length > 0) summary.push(plural(heaps.length, 'heap'))
+  const tail = `${summary.join('; ')}${next(`plinth map ${shell(path)} draws where they are`)}`
+  return [...parts, tail].join('\n\n')
+}
+
+function heapTable(heaps: readonly ({ name: string } & HeapStats)[]): string {
+  return table(
+    [
+      { title: 'HEAP' },
+      { title: 'OBJECTS', align: 'right' },
+      { title: 'USED', align: 'right' },
+      { title: 'DEVICE', align: 'right' },
+      { title: 'FILL', align: 'right' },
+      { title: 'CHUNKS', align: 'right' },
+      { title: 'LARGE', align: 'right' },
+    ],
+    heaps.map(({ name, objects, usedBytes, deviceBytes, slabChunks, largeObjects }) => [
+      plain(name),
+      formatCount(objects),
+      formatBytes(usedBytes),
+      formatBytes(deviceBytes),
+      formatPercent(usedBytes / deviceBytes),
+      formatCount(slabChunks + largeObjects),
+      formatCount(largeObjects),
+    ]),
+  )
+}

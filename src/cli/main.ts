@@ -1,0 +1,95 @@
+#!/usr/bin/env node
+/** The `plinth` command: its subcommands, and how it ends. */
+import { readFileSync } from 'node:fs'
+import { type Argument, Command, CommanderError } from 'commander'
+import { bench } from './bench.js'
+import { check } from './check.js'
+import { doctor } from './doctor.js'
+import { dump } from './dump.js'
+import { EXIT, exitCodeOf } from './errors.js'
+import { exportChunk } from './export.js'
+import { format } from './format.js'
+import { importChunk } from './import.js'
+import { info } from './info.js'
+import { ls } from './ls.js'
+import { map } from './map.js'
+import { paintError } from './output.js'
+import { probe } from './probe.js'
+import { repair } from './repair.js'
+import { restore } from './restore.js'
+import { rm } from './rm.js'
+import { stats } from './stats.js'
+
+const { version } = JSON.parse(
+  readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
+) as { version: string }
+
+const termOf = (argument: Argument) => {
+  const name = `${argument.name()}${argument.variadic ? '...' : ''}`
+  return argument.required ? `<${name}>` : `[${name}]`
+}
+
+const groups: [title: string, commands: Command[]][] = [
+  ['Look:', [probe, info, ls, map, stats]],
+  ['Make and mend:', [format, check, repair]],
+  ['Move:', [dump, restore, exportChunk, importChunk, rm]],
+  ['Measure:', [bench, doctor]],
+]
+
+const program = new Command('plinth')
+  .description('Volumes of pinned storage memory: see, check, move and rescue them.')
+  .version(version)
+  .addHelpCommand(
+    new Command('help')
+      .argument('[command]')
+      .summary('tell how a command is used')
+      .helpGroup('Help:'),
+  )
+  .configureHelp({
+    subcommandTerm: (command) =>
+      [command.name(), ...command.registeredArguments.map(termOf)].join(' '),
+  })
+  .showHelpAfterError('(plinth <command> --help shows how)')
+  .addHelpText(
+    'after',
+    `
+Exit codes: 0 done, 1 findings, 2 wrong use, 3 device or volume error.
+
+Example:
+  $ plinth format /var/lib/engine/data --size 4G --label engine
+  $ plinth info /var/lib/engine/data`,
+  )
+for (const [title, commands] of groups) {
+  for (const command of commands) program.addCommand(command.helpGroup(title))
+}
+for (const command of [program, ...program.commands]) {
+  command.exitOverride().configureOutput({
+    outputError: (text, write) => write(text.replace(/^error: /, `${paintError.red('error')}: `)),
+  })
+}
+
+// Whoever reads may have seen enough (`plinth ls … | head`). A dump hears of it where it writes.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+})
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  process.exitCode = fail(error)
+}
+
+/** Tells what went wrong, on stderr; with `--json` on stdout as data. */
+function fail(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.OK : EXIT.USAGE
+  const exitCode = exitCodeOf(error)
+  const { message, code, stack } = error as Error & { code?: string }
+  if (process.argv.includes('--json')) {
+    process.stdout.write(`${JSON.stringify({ error: { code, message } }, undefined, 2)}\n`)
+  }
+  const text = exitCode === undefined ? `a bug in plinth: ${stack}` : message
+  process.stderr.write(
+    `${paintError.red('error')}: ${text}${code ? paintError.dim(` (${code})`) : ''}\n`,
+  )
+  return exitCode ?? EXIT.DEVICE
+}

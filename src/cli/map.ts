@@ -1,0 +1,49 @@
+import { existsSync, writeFileSync } from 'node:fs'
+import { defineCommand, exitsWith } from './command.js'
+import { confirm } from './confirm.js'
+import { htmlMap } from './map/html.js'
+import { type Picture, pictureOf } from './map/picture.js'
+import { svgMap } from './map/svg.js'
+import { terminalMap } from './map/terminal.js'
+import { type JsonOption, plain, print } from './output.js'
+import { reading } from './volume.js'
+
+interface Options extends JsonOption {
+  readonly svg?: string
+  readonly html?: string
+  readonly force?: boolean
+}
+
+export const map = defineCommand({
+  usage: 'map <device>',
+  summary: 'draw who has which part of the device',
+  details:
+    'In the terminal, or as files: an SVG, or a page of its own with zoom, search and a table of all chunks.',
+  examples: ['plinth map /dev/pmem0', 'plinth map data --html map.html --svg map.svg'],
+})
+  .option('--svg <file>', 'write an SVG')
+  .option('--html <file>', 'write a page that needs no other file')
+  .option('-f, --force', 'replace files without asking')
+  .action(
+    exitsWith(async (path: string, options: Options) => {
+      const picture = await reading(path, pictureOf)
+      const files: string[] = []
+      if (options.svg !== undefined) files.push(await write(options.svg, svgMap(picture), options))
+      if (options.html !== undefined)
+        files.push(await write(options.html, htmlMap(picture), options))
+      print(options, { ...dataOf(picture), files }, () =>
+        files.length > 0 ? `drawn in ${files.map(plain).join(' and ')}` : terminalMap(picture),
+      )
+      return undefined
+    }),
+  )
+
+async function write(file: string, text: string, { force }: Options): Promise<string> {
+  if (existsSync(file)) await confirm(`${plain(file)} exists`, 'Replace it?', force)
+  writeFileSync(file, text)
+  return file
+}
+
+function dataOf({ info, stats, owners, stretches, freeRuns }: Picture) {
+  return { volume: info, stats, owners, stretches, freeRuns }
+}

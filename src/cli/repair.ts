@@ -1,0 +1,74 @@
+/** `plinth repair`: what would be written; with `--apply` and a yes, it is. */
+import { type RepairReport, Volume } from '../index.js'
+import { findingsTable, placeText } from './check.js'
+import { defineCommand, exitsWith } from './command.js'
+import { confirm } from './confirm.js'
+import { EXIT } from './errors.js'
+import { type JsonOption, next, paint, plain, print, shell, table } from './output.js'
+import { plural } from './units.js'
+import { contentsOf } from './volume.js'
+
+interface Options extends JsonOption {
+  readonly apply?: boolean
+  readonly dropDamaged?: boolean
+  readonly force?: boolean
+}
+
+export const repair = defineCommand({
+  usage: 'repair <device>',
+  summary: 'restore what is damaged from its second copy',
+  details:
+    'Only says what it would do, unless --apply is given. A crash within leaves the volume no worse. Exits with 1 while something is or remains damaged.',
+  examples: ['plinth repair /dev/pmem0', 'plinth repair /dev/pmem0 --apply'],
+})
+  .option('--apply', 'write the fixes')
+  .option('--drop-damaged', 'give up chunks whose slots are damaged in both copies')
+  .option('-f, --force', 'do not ask')
+  .action(
+    exitsWith(async (path: string, options: Options) => {
+      const dropDamaged = options.dropDamaged ?? false
+      let report = Volume.repair(path, { dryRun: true, dropDamaged })
+      if (options.apply && report.fixes.length > 0) {
+        const drops = report.fixes.filter((fix) => fix.drops).length
+        await confirm(
+          `${plain(path)} holds ${contentsOf(path) ?? 'a damaged volume'}; ${plural(report.fixes.length, 'fix')} will be written${drops > 0 ? `, of which ${drops} give something up` : ''}`,
+          'Repair it?',
+          options.force,
+        )
+        report = Volume.repair(path, { dryRun: false, dropDamaged })
+      }
+      print(options, report, () => reportText(report, path, dropDamaged))
+      const damaged = report.remaining.some(({ severity }) => severity !== 'info')
+      const undone = report.dryRun && report.fixes.length > 0
+      return damaged || undone ? EXIT.FINDINGS : EXIT.OK
+    }),
+  )
+
+function reportText(
+  { dryRun, fixes, remaining }: RepairReport,
+  path: string,
+  drops: boolean,
+): string {
+  const parts: string[] = []
+  if (fixes.length === 0) parts.push(`${plain(path)}: nothing to repair`)
+  else {
+    parts.push(
+      `${plain(path)}: ${plural(fixes.length, 'fix')} ${dryRun ? 'would be' : 'were'} written`,
+    )
+    parts.push(
+      table(
+        [{ title: dryRun ? 'WOULD FIX' : 'FIXED' }, { title: 'WHERE' }, { title: 'HOW' }],
+        fixes.map((fix) => [
+          fix.code,
+          placeText(fix.place),
+          plain(fix.message) + (fix.drops ? paint.red(' (gives something up)') : ''),
+        ]),
+      ),
+    )
+  }
+  if (remaining.length > 0) parts.push(`${paint.yellow('remaining')}\n${findingsTable(remaining)}`)
+  const flag = drops ? ' --drop-damaged' : ''
+  const text = parts.join('\n\n')
+  if (dryRun && fixes.length > 0) return text + next(`plinth repair ${shell(path)}${flag} --apply`)
+  return text
+}

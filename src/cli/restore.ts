@@ -1,0 +1,288 @@
+/**
+ * Restoring: the directory of the stream first, so that everything that can be refused is refused
+ * before the target is touched; then a volume that says it is incomplete until all of it is durable.
+ */
+import { existsSync } from 'node:fs'
+import { type Chunk, type Restore, Volume } from '../index.js'
+import { defineCommand, exitsWith } from './command.js'
+import { confirm } from './confirm.js'
+import { CommandError, EXIT, usage } from './errors.js'
+import { inputOf } from './files.js'
+import { facts, type JsonOption, next, plain, print, shell } from './output.js'
+import { progress } from './progress.js'
+import { type Dump, readDump } from './stream/read-dump.js'
+import type { DumpedVolume } from './stream/write-dump.js'
+import { formatBytes, parseBytes, plural } from './units.js'
+import { contentsOf } from './volume.js'
+
+interface Options extends JsonOption {
+  readonly input?: string
+  readonly layout: string
+  readonly size?: number
+  readonly granule?: number
+  readonly logSize?: number
+  readonly label?: string
+  readonly dryRun?: boolean
+  readonly force?: boolean
+}
+
+type Layout = 'same' | 'new'
+
+/** What will be formatted. */
+interface Plan {
+  readonly layout: Layout
+  readonly size: number | undefined
+  readonly granule: number
+  readonly logSize: number | undefined
+  readonly label: string | undefined
+  /** What the target holds now; undefined for nothing. */
+  readonly contents: string | undefined
+}
+
+export const restore = defineCommand({
+  usage: 'restore <device>',
+  summary: 'make a volume of a device from a stream of plinth dump',
+  details:
+    'Where the volume fits as it was, chunks keep their ids and offsets, and heaps their pointers. ' +
+    'On a device that is smaller, or with other sizes, chunks get new ids and offsets; that is refused ' +
+    'for a volume with heaps, whose objects point to each other by offset. ' +
+    'A restore that ends early leaves a device that says so.',
+  examples: [
+    'plinth restore /dev/pmem1 --input engine.dump',
+    'plinth dump a | plinth restore b',
+    'plinth restore b --input engine.dump --layout new --size 8G',
+  ],
+})
+  .option('-i, --input <file>', 'read from a file instead of stdin')
+  .option('--layout <how>', 'same, new, or auto: same where the volume fits as it was', 'auto')
+  .option('--size <bytes>', 'bytes of the new volume (layout new)', parseBytes)
+  .option('--granule <bytes>', 'its granule (layout new)', parseBytes)
+  .option('--log-size <bytes>', 'its redo log (layout new)', parseBytes)
+  .option('--label <text>', 'another label')
+  .option('-n, --dry-run', 'verify the stream and say what would be done')
+  .option('-f, --force', 'overwrite what is there without asking')
+  .action(
+    exitsWith(async (path: string, options: Options) => {
+      const input = inputOf(options.input)
+      try {
+        const dump = await readDump(input)
+        const plan = planFor(path, dump, options)
+        if (options.dryRun) await verify(dump, options)
+        else await fill(path, dump, plan, options)
+        const value = { ...plan, dryRun: options.dryRun ?? false, from: dump.about }
+        print(options, value, () => resultText(path, value))
+      } finally {
+        input.destroy()
+      }
+      return undefined
+    }),
+  )
+
+function planFor(path: string, { about, chunks }: Dump, options: Options): Plan {
+  const target = existsSync(path) ? Volume.probe(path) : undefined
+  const layout = chooseLayout(about, target, options)
+  const common = {
+    layout,
+    label: options.label ?? about.label,
+    contents: target === undefined ? undefined : contentsOf(path),
+  }
+  if (layout === 'same') {
+    return { ...common, size: about.size, granule: about.granule, logSize: about.logSize }
+  }
+  const size = options.size ?? (target === undefined ? about.size : undefined)
+  const granule = options.granule ?? about.granule
+  const needed = chunks.reduce((sum, chunk) => sum + Math.ceil(chunk.size / granule) * granule, 0)
+  const room = size ?? target!.size
+  if (needed >= room) {
+    throw tooSmall(`${formatBytes(needed)} of chunks do not fit ${formatBytes(room)}`)
+  }
+  return { ...common, size, granule, logSize: options.logSize }
+}
+
+function chooseLayout(
+  about: DumpedVolume,
+  target: ReturnType<typeof Volume.probe> | undefined,
+  { layout, size, granule, logSize }: Options,
+): Layout {
+  if (!['auto', 'same', 'new'].includes(layout)) throw usage('--layout is same, new or auto')
+  const sized = size !== undefined || granule !== undefined || logSize !== undefined
+  if (layout === 'same' && sized) {
+    throw usage('--size, --granule and --log-size are for --layout new')
+  }
+  const why = whyNotSame(about, target)
+  if (layout === 'same' && why !== undefined) throw tooSmall(why)
+  const isNew = layout === 'new' || (layout === 'auto' && (sized || why !== undefined))
+  const chosen = isNew ? 'new' : 'same'
+  if (chosen === 'new' && about.heaps > 0) {
+    throw new CommandError(
+      EXIT.DEVICE,
+      'ERR_LAYOUT',
+      `the volume has ${plural(about.heaps, 'heap')}: pointers are offsets, so its chunks must keep theirs. ${
+        why ?? 'Leave --layout new, --size, --granule and --log-size out'
+      }`,
+    )
+  }
+  return chosen
+}
+
+/** Why the volume cannot be on the target as it was. */
+function whyNotSame(
+  about: DumpedVolume,
+  target: ReturnType<typeof Volume.probe> | undefined,
+): string | undefined {
+  if (target === undefined) return undefined
+  const canGrow = target.kind === 'file' || target.kind === 'tmpfs' || target.kind === 'fsdax'
+  if (target.size < about.size && !canGrow) {
+    return `The volume has ${formatBytes(about.size)}, the device ${formatBytes(target.size)}`
+  }
+  if (about.granule % target.align !== 0 || about.size % target.align !== 0) {
+    return `The device maps to ${formatBytes(target.align)}; the volume's size and granule are no multiples of that`
+  }
+  return undefined
+}
+
+function tooSmall(message: string): CommandError {
+  return new CommandError(EXIT.DEVICE, 'ERR_DEVICE_TOO_SMALL', message)
+}
+
+/** Reads all of the stream. */
+async function verify({ about, data }: Dump, { json }: Options): Promise<void> {
+  const bar = progress('verify', about.bytes, json)
+  try {
+    for await (const { bytes } of data) bar.advance(bytes.length)
+  } finally {
+    bar.end()
+  }
+}
+
+async function fill(path: string, dump: Dump, plan: Plan, options: Options): Promise<void> {
+  const { layout, contents, size, granule, logSize, label } = plan
+  if (contents !== undefined) {
+    await confirm(
+      `${plain(path)} holds ${contents}, which the restore overwrites`,
+      'Restore to it?',
+      options.force,
+    )
+  }
+  const format = { size, granule, logSize, label, force: contents !== undefined }
+  const { uuid, created } = dump.about
+  const like = layout === 'same' ? { uuid, created: new Date(created) } : undefined
+  const target = Volume.restore(path, { ...format, like })
+  const bar = progress('restore', dump.about.bytes, options.json)
+  try {
+    const chunks = layout === 'same' ? placeAll(target, dump) : allocateAll(target, dump)
+    await writeAll(target.volume, chunks, dump, bar.advance)
+    target.finish()
+  } catch (error) {
+    target.abandon()
+    throw incomplete(error, path)
+  } finally {
+    bar.end()
+  }
+}
+
+/** What failed, and what that means for the target. */
+function incomplete(error: unknown, path: string): unknown {
+  if (!(error instanceof Error)) return error
+  error.message += `; ${plain(path)} is left incomplete and says so`
+  return error
+}
+
+/** Chunks in one transaction: every log can take them. */
+const CHUNKS_AT_ONCE = 100
+
+/** Ids of the chunks in the new volume, in the order of the directory. */
+function placeAll({ volume, place }: Restore, { about, chunks }: Dump): number[] {
+  const data = volume.stats().areas.find(({ name }) => name === 'data')!
+  if (data.offset !== about.dataOffset) {
+    throw new CommandError(
+      EXIT.DEVICE,
+      'ERR_LAYOUT',
+      'this version of plinth lays such a volume out differently',
+    )
+  }
+  for (const some of inGroups(chunks)) place(some)
+  return chunks.map(({ id }) => id)
+}
+
+function allocateAll({ volume }: Restore, { chunks }: Dump): number[] {
+  const ids: number[] = []
+  // The largest first: what is left over between them fits the small ones.
+  const order = chunks.map((_, i) => i).sort((a, b) => chunks[b]!.size - chunks[a]!.size)
+  for (const some of inGroups(order)) {
+    volume.transact((tx) => {
+      for (const index of some) {
+        const { name, type, size } = chunks[index]!
+        const chunk = tx.allocate({ size, name, type })
+        ids[index] = chunk.id
+      }
+    })
+  }
+  return ids
+}
+
+function inGroups<T>(all: readonly T[]): T[][] {
+  const groups: T[][] = []
+  for (let i = 0; i < all.length; i += CHUNKS_AT_ONCE) groups.push(all.slice(i, i + CHUNKS_AT_ONCE))
+  return groups
+}
+
+async function writeAll(
+  volume: Volume,
+  ids: readonly number[],
+  { data }: Dump,
+  advance: (bytes: number) => void,
+): Promise<void> {
+  let index = -1
+  let chunk: Chunk | undefined
+  let reached = 0
+  // Ends the chunk that is being written, and those that have no data at all.
+  const moveTo = (wanted: number) => {
+    while (index < wanted) {
+      if (chunk !== undefined) {
+        advance(clear(chunk, reached, chunk.size))
+        chunk.close()
+      }
+      index++
+      reached = 0
+      chunk = index < ids.length ? volume.ownedChunk(ids[index]!) : undefined
+    }
+  }
+  for await (const stretch of data) {
+    moveTo(stretch.index)
+    advance(clear(chunk!, reached, stretch.offset))
+    chunk!.write(stretch.offset, stretch.bytes)
+    reached = stretch.offset + stretch.bytes.length
+    advance(stretch.bytes.length)
+  }
+  moveTo(ids.length)
+}
+
+const ZEROS = Buffer.alloc(1024 * 1024)
+
+/** Makes a range zero. What is zero already, as in a new file, is not written. Returns its bytes. */
+function clear(chunk: Chunk, from: number, to: number): number {
+  const { bytes } = chunk
+  for (let at = from; at < to; at += ZEROS.length) {
+    const zeros = ZEROS.subarray(0, Math.min(ZEROS.length, to - at))
+    if (zeros.compare(bytes, at, at + zeros.length) !== 0) chunk.write(at, zeros)
+  }
+  return to - from
+}
+
+function resultText(path: string, value: Plan & { dryRun: boolean; from: DumpedVolume }): string {
+  const { from, layout, dryRun } = value
+  const text = facts([
+    [
+      dryRun ? 'verified' : 'restored',
+      `${plural(from.chunks, 'chunk')}, ${formatBytes(from.bytes)}, ${plural(from.heaps, 'heap')}`,
+    ],
+    ['volume', plain(value.label ?? '(no label)')],
+    ['dumped', from.dumped],
+    ['layout', layout === 'same' ? LAYOUT_SAME : LAYOUT_NEW],
+  ])
+  return text + next(dryRun ? 'the same without --dry-run' : `plinth check ${shell(path)}`)
+}
+
+const LAYOUT_SAME = 'same: uuid, ids, offsets and pointers are those of the source'
+const LAYOUT_NEW = 'new: chunks have their names, and other ids and offsets'

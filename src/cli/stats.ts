@@ -1,0 +1,142 @@
+/** `plinth stats`: what is counted, and the counts that the maps show too. */
+import type { ChunkInfo, Volume } from '../index.js'
+import { defineCommand, exitsWith } from './command.js'
+import { bar, facts, type JsonOption, paint, plain, print, table } from './output.js'
+import { formatBytes, formatCount, formatPercent, plural } from './units.js'
+import { heapNames, heapOf, reading } from './volume.js'
+
+export const stats = defineCommand({
+  usage: 'stats <device>',
+  summary: 'count: space, fragmentation, log, what each type and heap takes',
+  examples: ['plinth stats /dev/pmem0', 'plinth stats data --json | jq .stats.fragmentation'],
+}).action(
+  exitsWith((path: string, options: JsonOption) =>
+    reading(path, (volume) => {
+      const chunks = volume.chunks()
+      const value = {
+        stats: volume.stats(),
+        owners: ownersOf(chunks),
+        freeRuns: freeRunsOf(volume, chunks),
+      }
+      print(options, value, () => statsText(value))
+      return undefined
+    }),
+  ),
+)
+
+export interface OwnerCount {
+  readonly kind: 'heap' | 'type'
+  /** Undefined: chunks without a type. */
+  readonly name: string | undefined
+  readonly chunks: number
+  readonly bytes: number
+}
+
+/** Chunks and bytes by heap and by type, the largest first. */
+export function ownersOf(chunks: readonly ChunkInfo[]): OwnerCount[] {
+  const heaps = heapNames(chunks)
+  const owners = new Map<string, OwnerCount>()
+  for (const chunk of chunks) {
+    const heap = heapOf(chunk, heaps)
+    const kind = heap === undefined ? 'type' : 'heap'
+    const name = heap ?? chunk.type
+    const key = `${kind}:${name}`
+    const before = owners.get(key)
+    owners.set(key, {
+      kind,
+      name,
+      chunks: (before?.chunks ?? 0) + 1,
+      bytes: (before?.bytes ?? 0) + chunk.size,
+    })
+  }
+  return [...owners.values()].sort((a, b) => b.bytes - a.bytes)
+}
+
+export interface RunCount {
+  /** Runs of at least so many bytes, and less than twice as many. */
+  readonly fromBytes: number
+  readonly runs: number
+  readonly bytes: number
+}
+
+/** Free runs by powers of two, the smallest first. */
+export function freeRunsOf(volume: Volume, chunks: readonly ChunkInfo[]): RunCount[] {
+  const data = volume.stats().areas.find(({ name }) => name === 'data')!
+  const runs: number[] = []
+  let at = data.offset
+  for (const { offset, size } of chunks) {
+    runs.push(offset - at)
+    at = offset + size
+  }
+  runs.push(data.offset + data.size - at)
+  return byPowerOfTwo(runs.filter((bytes) => bytes > 0))
+}
+
+export function byPowerOfTwo(sizes: readonly number[]): RunCount[] {
+  const counts = new Map<number, { runs: number; bytes: number }>()
+  for (const bytes of sizes) {
+    const fromBytes = 2 ** Math.floor(Math.log2(bytes))
+    const before = counts.get(fromBytes) ?? { runs: 0, bytes: 0 }
+    counts.set(fromBytes, { runs: before.runs + 1, bytes: before.bytes + bytes })
+  }
+  return [...counts].sort(([a], [b]) => a - b).map(([fromBytes, of]) => ({ fromBytes, ...of }))
+}
+
+function statsText(value: {
+  stats: ReturnType<Volume['stats']>
+  owners: OwnerCount[]
+  freeRuns: RunCount[]
+}): string {
+  const { stats, owners, freeRuns } = value
+  const parts = [
+    facts([
+      ['data', formatBytes(stats.dataBytes)],
+      ['used', `${formatBytes(stats.usedBytes)} in ${plural(stats.chunks, 'chunk')}`],
+      ['free', `${formatBytes(stats.freeBytes)} in ${plural(stats.freeRuns, 'run')}`],
+      ['largest free', formatBytes(stats.largestFreeBytes)],
+      ['fragmentation', formatPercent(stats.fragmentation)],
+      ['log', `${formatBytes(stats.logUsedBytes)} of ${formatBytes(stats.logBytes)} in use`],
+    ]),
+  ]
+  if (owners.length > 0) {
+    parts.push(
+      table(
+        [
+          { title: 'OWNER' },
+          { title: 'CHUNKS', align: 'right' },
+          { title: 'BYTES', align: 'right' },
+          { title: 'SHARE', align: 'right' },
+          { title: '' },
+        ],
+        owners.map(({ kind, name, chunks, bytes }) => [
+          name === undefined
+            ? paint.dim('(no type)')
+            : `${plain(name)}${kind === 'heap' ? paint.dim(' heap') : ''}`,
+          formatCount(chunks),
+          formatBytes(bytes),
+          formatPercent(bytes / stats.dataBytes),
+          bar(bytes / stats.dataBytes, 24),
+        ]),
+      ),
+    )
+  }
+  if (freeRuns.length > 0) {
+    parts.push(
+      table(
+        [
+          { title: 'FREE RUNS FROM' },
+          { title: 'RUNS', align: 'right' },
+          { title: 'BYTES', align: 'right' },
+          { title: '' },
+        ],
+        freeRuns.map(({ fromBytes, runs, bytes }) => [
+          formatBytes(fromBytes),
+          formatCount(runs),
+          formatBytes(bytes),
+          bar(bytes / stats.freeBytes, 24),
+        ]),
+      ),
+    )
+  }
+  return parts.join('\n\n')
+}

@@ -1,0 +1,59 @@
+/** Volumes and chunks as arguments of commands. */
+import { type Backend, type Chunk, type ChunkInfo, type Granularity, Volume } from '../index.js'
+import { CommandError, EXIT } from './errors.js'
+import { plain } from './output.js'
+
+/** Opens for reading, closes whatever happens. */
+export async function reading<T>(
+  path: string,
+  body: (volume: Volume) => T | Promise<T>,
+): Promise<T> {
+  using volume = Volume.open(path, { readOnly: true })
+  return await body(volume)
+}
+
+export interface MediaOptions {
+  readonly backend?: Backend
+  readonly granularity?: Granularity
+}
+
+/** What is on a device, for a question: `a plinth volume 'jobs' of 64 MiB`; undefined for nothing. */
+export function contentsOf(path: string): string | undefined {
+  const { volume, contents } = Volume.probe(path)
+  if (volume === undefined) return contents
+  return describeVolume(volume.label === '' ? undefined : volume.label)
+}
+
+export function describeVolume(label: string | undefined): string {
+  return label === undefined ? 'a plinth volume' : `the plinth volume '${plain(label)}'`
+}
+
+/** The chunk with this name, or, when none has it, with this number as its id. */
+export function findChunk(volume: Volume, asked: string): Chunk {
+  const named = volume.findChunk(asked)
+  if (named !== undefined) return named
+  const byId = /^\d{1,16}$/.test(asked) ? volume.findChunk(Number(asked)) : undefined
+  if (byId !== undefined) return byId
+  throw new CommandError(
+    EXIT.DEVICE,
+    'ERR_CHUNK_NOT_FOUND',
+    `no chunk has the name or id '${plain(asked)}'; plinth ls shows what there is`,
+  )
+}
+
+const HEAP_PREFIX = 'heap:'
+
+export const isHeap = ({ type }: ChunkInfo): boolean => type === 'plinth.heap'
+
+/** The heaps of a volume by the id of their root chunk. */
+export function heapNames(chunks: readonly ChunkInfo[]): Map<number, string> {
+  return new Map(chunks.filter(isHeap).map(({ id, name }) => [id, name!.slice(HEAP_PREFIX.length)]))
+}
+
+/** Which heap a chunk belongs to; undefined for a chunk of its own. */
+export function heapOf(chunk: ChunkInfo, heaps: ReadonlyMap<number, string>): string | undefined {
+  if (!chunk.type?.startsWith('plinth.')) return undefined
+  if (isHeap(chunk)) return heaps.get(chunk.id)
+  const root = /^(?:slab|large):([0-9a-z]+):/.exec(chunk.name ?? '')?.[1]
+  return root === undefined ? undefined : heaps.get(Number.parseInt(root, 36))
+}

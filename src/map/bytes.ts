@@ -49,21 +49,24 @@ export function separate(left: Uint8Array, right: Uint8Array): Uint8Array {
 const POOL_BYTES = 64 * 1024
 const POOLED_MAX = 4096
 
-/** Gives out small pieces of large buffers: a piece costs half of a buffer of its own. */
+/** Gives out small pieces of large buffers: a view of one costs a third of a buffer of its own. */
 export class BytePool {
-  #buffer = new ArrayBuffer(0)
+  /** Where the piece that was given out last is. */
+  bytes = new Uint8Array(0)
   #used = 0
 
-  /** `length` bytes with any contents, nobody else's. */
-  take(length: number): Uint8Array {
-    if (length > POOLED_MAX) return new Uint8Array(length)
-    if (this.#used + length > this.#buffer.byteLength) {
-      this.#buffer = new ArrayBuffer(POOL_BYTES)
-      this.#used = 0
-    }
-    const piece = new Uint8Array(this.#buffer, this.#used, length)
+  /** A place in `bytes` for so many, which nobody else has; it has any contents. */
+  place(length: number): number {
+    if (this.#used + length > this.bytes.length) return this.#placeAnew(length)
+    const at = this.#used
     // The next one begins at a word.
-    this.#used += (length + 7) & ~7
-    return piece
+    this.#used = at + ((length + 7) & ~7)
+    return at
+  }
+
+  #placeAnew(length: number): number {
+    this.bytes = new Uint8Array(length > POOLED_MAX ? length : POOL_BYTES)
+    this.#used = (length + 7) & ~7
+    return 0
   }
 }

@@ -42,8 +42,11 @@ export class Cursor {
   /** The first index in the leaf that is out of range. */
   #stop = 0
   #left: number
-  #loaded: Uint8Array | undefined
+  // Where key and value were copied to, once somebody has asked for one of them.
+  #copies: ArrayBufferLike | undefined
+  #copyAt = 0
   #keyBytes = 0
+  #valueBytes = 0
   #state: 'new' | 'before' | 'placed' | 'ended' | 'closed' = 'new'
 
   /** @internal Cursors come from the map. */
@@ -54,6 +57,7 @@ export class Cursor {
 
   /** Goes to the next entry of the range; false when there is none. */
   next(): boolean {
+    this.#copies = undefined
     if (this.#state === 'closed') return false
     const { tree, bounds } = this.#parts
     if (this.#state === 'ended' || this.#left <= 0) return this.#end()
@@ -69,7 +73,6 @@ export class Cursor {
       index = this.#index + step
     }
     this.#index = index
-    this.#loaded = undefined
     this.#left--
     this.#state = 'placed'
     return true
@@ -77,28 +80,28 @@ export class Cursor {
 
   /** A copy of the entry's key. */
   get key(): Uint8Array {
-    const both = this.#load()
-    return new Uint8Array(both.buffer, both.byteOffset, this.#keyBytes)
+    const copies = this.#copies ?? this.#copy()
+    return new Uint8Array(copies, this.#copyAt, this.#keyBytes)
   }
 
   /** A copy of the entry's value. */
   get value(): Uint8Array {
-    const both = this.#load()
-    const keyBytes = this.#keyBytes
-    return new Uint8Array(both.buffer, both.byteOffset + keyBytes, both.length - keyBytes)
+    const copies = this.#copies ?? this.#copy()
+    return new Uint8Array(copies, this.#copyAt + this.#keyBytes, this.#valueBytes)
   }
 
-  /** Key and value of the entry, copied together when one of them is first asked for. */
-  #load(): Uint8Array {
+  /** Copies key and value of the entry, together. */
+  #copy(): ArrayBufferLike {
     if (this.#state !== 'placed') throw new Error('this cursor is at no entry: call next first')
-    if (this.#loaded !== undefined) return this.#loaded
     const { entries } = this.#parts
     const leaf = this.#leaf!
     if (!leaf.isDecoded) this.#decode(leaf)
     entries.read(leaf.pointerAt(this.#index))
-    this.#loaded = entries.keyAndValue()
+    this.#copyAt = entries.copyBoth()
     this.#keyBytes = entries.keyBytes
-    return this.#loaded
+    this.#valueBytes = entries.valueBytes
+    this.#copies = entries.copies
+    return this.#copies
   }
 
   /** The next `next` goes to `target`, or to what comes after it in the cursor's direction; a target out of range ends it. */
@@ -106,6 +109,7 @@ export class Cursor {
     checkKey(target)
     const { bounds, tree } = this.#parts
     if (this.#state === 'closed') return
+    this.#copies = undefined
     this.#state = 'ended'
     if (!bounds.has(target)) return
     tree.begin()
@@ -115,6 +119,7 @@ export class Cursor {
   /** Ends it. Safe to call twice. */
   close(): void {
     if (this.#state === 'closed') return
+    this.#copies = undefined
     this.#state = 'closed'
     this.#leaf = undefined
     this.#parts.hold.drop()

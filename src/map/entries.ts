@@ -97,9 +97,11 @@ export class Entries {
 
   /** A copy of the value of the entry that was gone to last. */
   value(): Uint8Array {
-    const value = this.#pool.take(this.valueBytes)
-    this.#reader.copyOut(this.keyAt + this.keyBytes, this.valueBytes, value)
-    return value
+    const { valueBytes } = this
+    const pool = this.#pool
+    const at = pool.place(valueBytes)
+    this.#reader.copyOut(this.keyAt + this.keyBytes, valueBytes, pool.bytes, at)
+    return new Uint8Array(pool.bytes.buffer, at, valueBytes)
   }
 
   /** Copies as much of that value as fits. Returns the length of all of it. */
@@ -110,12 +112,20 @@ export class Entries {
     return valueBytes
   }
 
-  /** A copy of the key of the entry that was gone to last, and right behind it of its value. */
-  keyAndValue(): Uint8Array {
+  /**
+   * Copies the key of the entry that was gone to last, and right behind it its value. Returns where in
+   * `copies` they are.
+   */
+  copyBoth(): number {
     const length = this.keyBytes + this.valueBytes
-    const both = this.#pool.take(length)
-    this.#reader.copyOut(this.keyAt, length, both)
-    return both
+    const at = this.#pool.place(length)
+    this.#reader.copyOut(this.keyAt, length, this.#pool.bytes, at)
+    return at
+  }
+
+  /** The buffer that was copied to last. */
+  get copies(): ArrayBufferLike {
+    return this.#pool.bytes.buffer
   }
 
   /** Brings an entry nearer to the processor, while others are on their way as well. */

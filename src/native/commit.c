@@ -79,6 +79,14 @@ static inline void copy_short(uint8_t *to, const uint8_t *from, size_t length) {
   }
 }
 
+/** Homes that are on their way to the cache at the same time. */
+#define PREFETCHED 8
+
+static inline void prefetch_home(const Binding *binding, uint32_t i) {
+  const uint32_t *target = binding->targets + (size_t)i * TARGET_WORDS;
+  __builtin_prefetch(binding->state->mappings[target[TARGET_SLOT]].base + target[TARGET_OFFSET], 1);
+}
+
 static napi_value commit(napi_env env, napi_callback_info info) {
   void *data;
   if (napi_get_cb_info(env, info, NULL, NULL, NULL, &data) != napi_ok) return NULL;
@@ -120,10 +128,7 @@ static napi_value commit(napi_env env, napi_callback_info info) {
 
   /* The fence takes longer than a cache miss: the lines that are stored to behind it are fetched
      meanwhile (4 % of a commit). */
-  for (uint32_t i = 0; i < count && i < 4; i++) {
-    const uint32_t *target = binding->targets + (size_t)i * TARGET_WORDS;
-    __builtin_prefetch(state->mappings[target[TARGET_SLOT]].base + target[TARGET_OFFSET], 1);
-  }
+  for (uint32_t i = 0; i < count && i < PREFETCHED; i++) prefetch_home(binding, i);
 
   /* 1. The checksum. A crash up to the fence leaves a record that fails it, or a whole one. */
   const uint32_t crc = ~state->processor.checksum(~mailbox[SEED], staging + 4, bytes - 4);
@@ -138,6 +143,7 @@ static napi_value commit(napi_env env, napi_callback_info info) {
   fence();
   /* 5. The home places. Not written back: the log has them until a checkpoint. */
   for (uint32_t i = 0; i < count; i++) {
+    if (i + PREFETCHED < count) prefetch_home(binding, i + PREFETCHED);
     const uint32_t *target = binding->targets + (size_t)i * TARGET_WORDS;
     copy_short(state->mappings[target[TARGET_SLOT]].base + target[TARGET_OFFSET],
                staging + target[TARGET_SOURCE], target[TARGET_BYTES]);

@@ -72,13 +72,28 @@ export async function boot(wanted) {
   }
 }
 
+/** Of machines that run, so that none stays behind when this program ends first. */
+const folders = new Set()
+process.once('exit', () => folders.forEach(removeFolder))
+
+function makeFolder() {
+  const folder = mkdtempSync(join(tmpdir(), 'plinth-pmem-'))
+  folders.add(folder)
+  return folder
+}
+
+function removeFolder(folder) {
+  rmSync(folder, { recursive: true, force: true })
+  folders.delete(folder)
+}
+
 class Machine {
   /** The end of what the kernel and QEMU have said. */
   console = ''
   output
   ended
   #wanted
-  #folder = mkdtempSync(join(tmpdir(), 'plinth-pmem-'))
+  #folder = makeFolder()
   #qemu
 
   constructor(wanted) {
@@ -100,7 +115,7 @@ class Machine {
     }
     const exited = once(this.#qemu, 'close').then(() => {
       for (const { server } of ports) server.close()
-      rmSync(this.#folder, { recursive: true, force: true })
+      removeFolder(this.#folder)
     })
     const [output, status] = ports.map(({ connected }) => connected)
     const slow = setTimeout(() => this.kill(), BOOT_MS_MAX)

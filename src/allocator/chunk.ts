@@ -2,6 +2,7 @@
 import { checkBytes, checkInteger } from '../base/arguments.js'
 import { PlinthError, rangeError } from '../base/errors.js'
 import type { Offset } from '../base/units.js'
+import { isObserved, observe } from '../log/diagnostics.js'
 import type { Mapping } from '../media/media.js'
 import type { ChunkStore } from './chunk-store.js'
 
@@ -105,8 +106,11 @@ export class Chunk {
    * @throws RangeError ERR_OUT_OF_RANGE; PlinthError ERR_CHUNK_CLOSED, ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   persist(offset: number, length: number): void {
+    const { log } = this.#inside.store
+    if (isObserved(log))
+      return void observe('chunk.persist', log, this, this.persist, offset, length)
     checkRange(this, offset, length)
-    this.#inside.store.log.persist(this.#writable(), offset, length)
+    log.persist(this.#writable(), offset, length)
   }
 
   /**
@@ -114,8 +118,10 @@ export class Chunk {
    * @throws as `persist`
    */
   flush(offset: number, length: number): void {
+    const { log } = this.#inside.store
+    if (isObserved(log)) return void observe('chunk.flush', log, this, this.flush, offset, length)
     checkRange(this, offset, length)
-    this.#inside.store.log.flush(this.#writable(), offset, length)
+    log.flush(this.#writable(), offset, length)
   }
 
   /**
@@ -124,9 +130,11 @@ export class Chunk {
    * @throws as `persist`
    */
   write(offset: number, bytes: Uint8Array): void {
+    const { log } = this.#inside.store
+    if (isObserved(log)) return void observe('chunk.write', log, this, this.write, offset, bytes)
     checkBytes(bytes, 'bytes')
     checkRange(this, offset, bytes.length)
-    this.#inside.store.log.write(this.#writable(), offset, bytes)
+    log.write(this.#writable(), offset, bytes)
   }
 
   /**
@@ -134,7 +142,10 @@ export class Chunk {
    * chunk itself stays; `volume.chunk()` gives a new handle. Safe to call twice.
    */
   close(): void {
-    if (this.#inside.state === 'live') this.#inside.store.close(this)
+    const { state, store } = this.#inside
+    if (state !== 'live') return
+    if (isObserved(store.log)) return void observe('chunk.close', store.log, this, this.close)
+    store.close(this)
   }
 
   /** The same as `close`, for `using`. */

@@ -15,7 +15,7 @@ import type { Mapper, Sharing } from './mapper.js'
 const NO_BYTES = new Uint8Array(0)
 // By name once, not in every commit: the compiler inlines a bounded amount of code.
 const { LOG_OFFSET, RECORD_BYTES, TARGET_COUNT } = MAILBOX
-const { FENCES, BYTES_APPENDED, LINES_FLUSHED } = COUNTER
+const { FENCES, BYTES_APPENDED, LINES_FLUSHED, STORES } = COUNTER
 
 export interface LineMediaParts {
   readonly sizeBytes: number
@@ -76,13 +76,14 @@ export class LineMedia extends Media {
 
   override commit(at: number, staging: Staging): void {
     if (!staging.bound || this.#bound !== staging) this.#bind(staging)
-    const { mailbox, bytes } = staging
+    const { mailbox, bytes, targetCount } = staging
     mailbox[LOG_OFFSET] = at
     mailbox[RECORD_BYTES] = bytes
-    mailbox[TARGET_COUNT] = staging.targetCount
+    mailbox[TARGET_COUNT] = targetCount
     this.#commitCall()
     const { counters } = this
     counters[FENCES]!++
+    counters[STORES]! += targetCount
     counters[BYTES_APPENDED]! += bytes
     counters[LINES_FLUSHED]! += ((bytes + LINE_BYTES - 1) >>> 6) * this.#linesAreFlushed
   }

@@ -176,6 +176,7 @@ export class PageMedia extends Media {
     this.#gathering = this.#spare
     this.#spare = gathering
     this.counters[COUNTER.FENCES]!++
+    this.counters[COUNTER.BARRIERS]!++
     this.counters[COUNTER.SYSTEM_CALLS]!++
     return new Promise((resolve, reject) => {
       this.#parts.addon!.startWrite(
@@ -188,7 +189,6 @@ export class PageMedia extends Media {
         (errno) => {
           gathering.length = 0
           if (errno !== 0) return reject(this.fail(systemError(errno)))
-          this.counters[COUNTER.BARRIERS]!++
           resolve()
         },
       )
@@ -301,6 +301,7 @@ export class PageMedia extends Media {
     } catch (error) {
       throw this.fail(error)
     }
+    this.counters[COUNTER.BYTES_WRITTEN]! += length
   }
 
   #writeFully(fd: number, bytes: Uint8Array, from: number, length: number, position: number): void {
@@ -312,7 +313,6 @@ export class PageMedia extends Media {
       if (written === 0) throw new Error('the device takes no more bytes')
       done += written
     }
-    this.counters[COUNTER.BYTES_WRITTEN]! += length
   }
 
   #readFully(into: Uint8Array, length: number, position: number): void {

@@ -14,6 +14,7 @@ import { PlinthError } from '../base/errors.js'
 import { WORD } from '../base/units.js'
 import { TYPE_MAX } from '../layout/heap.js'
 import { joinWords } from '../layout/struct.js'
+import { isObserved, observe } from '../log/diagnostics.js'
 import type { HeapChunk } from './heap-chunk.js'
 import type { HeapSpace } from './heap-space.js'
 import { type HeapStats, statsOf } from './heap-stats.js'
@@ -62,6 +63,8 @@ export class Heap {
    * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_TOO_LARGE, ERR_TX_ACTIVE
    */
   allocate(size: number, type = 0): number {
+    const { log } = this.#space
+    if (isObserved(log)) return observe('heap.allocate', log, this, this.allocate, size, type)
     this.#begin()
     const space = this.#space
     const kind = space.kindFor(size, type)
@@ -89,6 +92,9 @@ export class Heap {
    * @throws PlinthError as `allocate`, ERR_BAD_POINTER for a link outside of any object
    */
   allocateInto(link: number, size: number, type = 0): number {
+    const { log } = this.#space
+    if (isObserved(log))
+      return observe('heap.allocateInto', log, this, this.allocateInto, link, size, type)
     this.#begin()
     const space = this.#space
     const heaps = this.#heaps
@@ -135,6 +141,8 @@ export class Heap {
    * @throws PlinthError ERR_BAD_POINTER, ERR_TX_ACTIVE
    */
   free(pointer: number): void {
+    const { log } = this.#space
+    if (isObserved(log)) return void observe('heap.free', log, this, this.free, pointer)
     this.#begin()
     const space = this.#space
     const heaps = this.#heaps
@@ -163,6 +171,8 @@ export class Heap {
    * @throws PlinthError ERR_BAD_POINTER, ERR_TX_ACTIVE
    */
   freeFrom(link: number): void {
+    const { log } = this.#space
+    if (isObserved(log)) return void observe('heap.freeFrom', log, this, this.freeFrom, link)
     this.#begin()
     const space = this.#space
     const heaps = this.#heaps
@@ -202,6 +212,8 @@ export class Heap {
    * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_TOO_LARGE
    */
   reserve(size: number, type = 0): number {
+    const { log } = this.#space
+    if (isObserved(log)) return observe('heap.reserve', log, this, this.reserve, size, type)
     const space = this.#space
     space.store.checkWritable()
     const chunk = space.reserve(size, type)
@@ -216,12 +228,16 @@ export class Heap {
    * @throws PlinthError ERR_BAD_POINTER when it is no reservation, ERR_TX_ACTIVE
    */
   publish(pointer: number): void {
+    const { log } = this.#space
+    if (isObserved(log)) return void observe('heap.publish', log, this, this.publish, pointer)
     this.#begin()
     this.#alone(() => stagePublish(this.#space, pointer))
   }
 
   /** Drops a reservation: nothing was or is written. */
   cancel(pointer: number): void {
+    const { log } = this.#space
+    if (isObserved(log)) return void observe('heap.cancel', log, this, this.cancel, pointer)
     const space = this.#space
     space.store.checkWritable()
     const chunk = this.#reserved(pointer)
@@ -239,6 +255,8 @@ export class Heap {
 
   /** Makes `pointer` (0 for none) the root. Durable when it returns, with one fence. */
   setRoot(pointer: number): void {
+    const { log } = this.#space
+    if (isObserved(log)) return void observe('heap.setRoot', log, this, this.setRoot, pointer)
     this.#begin()
     this.#alone(() => stageRoot(this.#space, pointer))
   }
@@ -338,9 +356,12 @@ export class Heap {
    * @throws PlinthError ERR_BAD_POINTER, ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   persist(address: number, length: number): void {
+    const { log } = this.#space
+    if (isObserved(log))
+      return void observe('heap.persist', log, this, this.persist, address, length)
     checkInteger(length, 'length', 0)
     const chunk = this.#writable(address, length)
-    this.#space.log.persist(chunk.mapping, this.#heaps.offset, length)
+    log.persist(chunk.mapping, this.#heaps.offset, length)
   }
 
   /** Pointers of the live objects, lowest first; with `type` those of that tag alone. */

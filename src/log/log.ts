@@ -27,6 +27,7 @@ import type { Mapping, Media } from '../media/media.js'
 import { MAILBOX, Staging } from '../media/staging.js'
 import type { Anchors } from './anchors.js'
 import { Batch } from './batch.js'
+import { isObserved, type Observed, observe } from './diagnostics.js'
 import { Home } from './home.js'
 
 /** So many pending units make a checkpoint due although the log has room: they bound its duration. */
@@ -60,11 +61,14 @@ export interface LogStart {
   readonly slotCounts: () => SlotCounts
 }
 
-export class Log {
+export class Log implements Observed {
   readonly media: Media
   readonly home: Home
   readonly batch: Batch
   checkpoints = 0
+  /** Of which volume messages speak. */
+  volume: Observed['volume'] = { path: '', uuid: '' }
+  isObserving = false
   readonly #staging = new Staging()
   readonly #skip = new Staging(RECORD_ALIGN, 1)
   readonly #anchors: Anchors
@@ -184,9 +188,9 @@ export class Log {
     if (group === undefined || this.#barrierUnderWay) return
     this.#group = undefined
     this.#barrierUnderWay = true
-    this.#pad()
+    const barrier = this.#barrier()
     const upTo = this.#tail
-    this.media.fenceAsync().then(
+    barrier.then(
       () => {
         this.#barrierUnderWay = false
         this.#durable = Math.max(this.#durable, upTo)
@@ -200,6 +204,12 @@ export class Log {
         this.#group = undefined
       },
     )
+  }
+
+  #barrier(): Promise<void> {
+    if (isObserved(this)) return observe('barrier', this, this, this.#barrier)
+    this.#pad()
+    return this.media.fenceAsync()
   }
 
   /** Makes everything appended so far durable, now. No barrier when it is. */

@@ -57,7 +57,39 @@ export const COUNTER = {
   SYSTEM_CALLS: 3,
   BYTES_APPENDED: 4,
   BYTES_WRITTEN: 5,
+  STORES: 6,
 } as const
+
+/** What was done to the device, counted exactly. */
+export interface Counters {
+  /** Ranges that commits changed, stored in their home places. Stores of the program's own are not seen. */
+  readonly stores: number
+  /** Cache lines written back, on devices of cache-line granularity. */
+  readonly linesFlushed: number
+  /** Each makes what was appended and flushed before it durable. */
+  readonly fences: number
+  /** Waits for the device: each costs what the device costs. */
+  readonly barriers: number
+  /** System calls that write or wait, on devices of page granularity. */
+  readonly systemCalls: number
+  /** Bytes of records appended to the log. */
+  readonly bytesAppended: number
+  /** Bytes that `write` copied; on page granularity those written to home places and by `persist` as well. */
+  readonly bytesWritten: number
+}
+
+/** Counts by their names. */
+export function countersOf(counts: Float64Array): Counters {
+  return {
+    stores: counts[COUNTER.STORES]!,
+    linesFlushed: counts[COUNTER.LINES_FLUSHED]!,
+    fences: counts[COUNTER.FENCES]!,
+    barriers: counts[COUNTER.BARRIERS]!,
+    systemCalls: counts[COUNTER.SYSTEM_CALLS]!,
+    bytesAppended: counts[COUNTER.BYTES_APPENDED]!,
+    bytesWritten: counts[COUNTER.BYTES_WRITTEN]!,
+  }
+}
 
 export abstract class Media {
   abstract readonly granularity: Granularity
@@ -114,6 +146,7 @@ export abstract class Media {
   /** Stores the targets of a record in their home places. */
   apply(staging: Staging): void {
     const { targets, u8 } = staging
+    this.counters[COUNTER.STORES]! += staging.targetCount
     for (let i = 0, at = 0; i < staging.targetCount; i++, at += TARGET_WORDS) {
       const from = targets[at + 2]!
       this.store(

@@ -1,7 +1,7 @@
 /** What a volume tells of itself. */
 import type { DeviceKind } from '../device/identify.js'
 import type { Backend } from '../device/mapper.js'
-import type { Granularity } from '../media/media.js'
+import type { Counters, Granularity } from '../media/media.js'
 import type { VolumeArea } from './areas.js'
 
 /** What a volume is: fixed while it is open. */
@@ -48,18 +48,7 @@ export interface VolumeStats {
   /** Bytes of mappings kept for closed chunks. */
   readonly warmBytes: number
   /** Since the volume was opened. */
-  readonly counters: {
-    readonly fences: number
-    readonly linesFlushed: number
-    /** Waits for the device: each costs what the device costs. */
-    readonly barriers: number
-    /** System calls that write or wait, on devices of page granularity. */
-    readonly systemCalls: number
-    /** Bytes of records appended to the log. */
-    readonly bytesAppended: number
-    /** Bytes written to home places and by `write`. */
-    readonly bytesWritten: number
-  }
+  readonly counters: Counters
 }
 
 /** A chunk as the chunk table has it, those of heaps included. */

@@ -16,7 +16,9 @@ import { type HeapOptions, Heaps } from '../heap/heaps.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import { volumeSeed } from '../layout/superblock.js'
-import { COUNTER, type Media } from '../media/media.js'
+import { isObserved, observe } from '../log/diagnostics.js'
+import type { Log } from '../log/log.js'
+import { countersOf, type Media } from '../media/media.js'
 import { refuseOwnType, Transaction } from '../transaction/transaction.js'
 import { areasOf } from './areas.js'
 import { formatDevice } from './format.js'
@@ -55,6 +57,7 @@ export class Volume {
   readonly #standing: Standing
   readonly #media: Media
   readonly #loaded: Loaded
+  readonly #log: Log
   readonly #heaps: Heaps
   readonly #transaction: Transaction
   readonly #readOnly: boolean
@@ -185,7 +188,9 @@ export class Volume {
     this.#readOnly = readOnly
     this.#ownedAreReachable = readOnly
     this.#loaded = load(() => this.#checkWritable())
-    const { store, geometry, superblock } = this.#loaded
+    const { store, geometry, superblock, log } = this.#loaded
+    this.#log = log
+    log.volume = { path: standing.path, uuid: formatUuid(superblock.uuid) }
     const seed = volumeSeed(superblock.uuid)
     this.#heaps = new Heaps(store, geometry, seed, () => this.#checkOpen())
     this.#transaction = new Transaction(store, this.#heaps)
@@ -228,7 +233,6 @@ export class Volume {
     const { geometry, table, log, store } = this.#loaded
     const { granuleBytes, granules } = geometry
     const { free, longest, runs } = table.granules
-    const { counters } = this.#media
     return {
       dataBytes: granules * granuleBytes,
       usedBytes: (granules - free - table.keptOut.size) * granuleBytes,
@@ -243,14 +247,7 @@ export class Volume {
       areas: areasOf(geometry),
       checkpoints: log.checkpoints,
       warmBytes: store.warmBytes,
-      counters: {
-        fences: counters[COUNTER.FENCES]!,
-        linesFlushed: counters[COUNTER.LINES_FLUSHED]!,
-        barriers: counters[COUNTER.BARRIERS]!,
-        systemCalls: counters[COUNTER.SYSTEM_CALLS]!,
-        bytesAppended: counters[COUNTER.BYTES_APPENDED]!,
-        bytesWritten: counters[COUNTER.BYTES_WRITTEN]!,
-      },
+      counters: countersOf(this.#media.counters),
     }
   }
 
@@ -261,6 +258,7 @@ export class Volume {
    *   ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   allocate(options: AllocateOptions): Chunk {
+    if (isObserved(this.#log)) return observe('allocate', this.#log, this, this.allocate, options)
     this.#begin()
     const tx = this.#transaction
     try {
@@ -279,6 +277,7 @@ export class Volume {
    * @throws PlinthError ERR_CHUNK_CLOSED, ERR_TX_ACTIVE, ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   free(chunk: Chunk): void {
+    if (isObserved(this.#log)) return void observe('free', this.#log, this, this.free, chunk)
     this.#begin()
     const tx = this.#transaction
     try {
@@ -296,6 +295,7 @@ export class Volume {
    * @throws PlinthError as `allocate`
    */
   reserve(options: AllocateOptions): Chunk {
+    if (isObserved(this.#log)) return observe('reserve', this.#log, this, this.reserve, options)
     this.#checkWritable()
     refuseOwnType(options)
     return this.#loaded.store.reserve(options)
@@ -307,11 +307,13 @@ export class Volume {
    * @throws PlinthError ERR_CHUNK_EXISTS when it is not a reservation, ERR_TX_ACTIVE
    */
   publish(chunk: Chunk): void {
+    if (isObserved(this.#log)) return void observe('publish', this.#log, this, this.publish, chunk)
     this.transact((tx) => tx.publish(chunk))
   }
 
   /** Drops a reservation: nothing was or is written. */
   cancel(chunk: Chunk): void {
+    if (isObserved(this.#log)) return void observe('cancel', this.#log, this, this.cancel, chunk)
     this.#checkWritable()
     this.#loaded.store.check(chunk)
     if (this.#transaction.isActive) throw transactionActive()
@@ -371,6 +373,8 @@ export class Volume {
    * @throws PlinthError ERR_NO_SPACE, ERR_HEAP_CLASSES, ERR_HEAP_NOT_FOUND (readers), ERR_VOLUME_CORRUPT
    */
   heap(name: string, options?: HeapOptions): Heap {
+    if (isObserved(this.#log))
+      return observe('heap.open', this.#log, this, this.heap, name, options)
     this.#checkOpen()
     if (this.#transaction.isActive) throw transactionActive()
     return this.#heaps.open(name, options, this.#readOnly)
@@ -403,6 +407,7 @@ export class Volume {
    * @throws PlinthError ERR_TX_ACTIVE, ERR_TX_PROMISE, ERR_TX_TOO_LARGE, and whatever the function throws
    */
   transact<T>(work: (tx: Transaction) => T): T {
+    if (isObserved(this.#log)) return observe('transact', this.#log, this, this.transact<T>, work)
     checkWork(work)
     this.#begin()
     const tx = this.#transaction
@@ -423,6 +428,8 @@ export class Volume {
    * once to what follows; a later transaction is never durable before an earlier one.
    */
   transactAsync<T>(work: (tx: Transaction) => T): Promise<T> {
+    if (isObserved(this.#log))
+      return observe('transactAsync', this.#log, this, this.transactAsync<T>, work)
     try {
       checkWork(work)
       this.#begin()
@@ -444,8 +451,9 @@ export class Volume {
 
   /** Orders every `chunk.flush` before it: what was flushed is durable when it returns. */
   fence(): void {
+    if (isObserved(this.#log)) return void observe('fence', this.#log, this, this.fence)
     this.#checkWritable()
-    this.#loaded.log.fence()
+    this.#log.fence()
   }
 
   /**
@@ -453,8 +461,9 @@ export class Volume {
    * next recovery short.
    */
   checkpoint(): void {
+    if (isObserved(this.#log)) return void observe('checkpoint', this.#log, this, this.checkpoint)
     this.#checkWritable()
-    this.#loaded.log.checkpoint()
+    this.#log.checkpoint()
   }
 
   /**
@@ -463,6 +472,7 @@ export class Volume {
    * @returns the findings; none when all is well
    */
   check(): Finding[] {
+    if (isObserved(this.#log)) return observe('check', this.#log, this, this.check)
     this.#checkOpen()
     if (this.#transaction.isActive) throw transactionActive()
     const { table, store, log } = this.#loaded
@@ -481,6 +491,7 @@ export class Volume {
    */
   close(): void {
     if (this.#state === 'closed') return
+    if (isObserved(this.#log)) return void observe('close', this.#log, this, this.close)
     if (this.#transaction.isActive) throw transactionActive()
     this.#state = 'closed'
     const { store, log } = this.#loaded

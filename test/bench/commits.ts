@@ -1,4 +1,5 @@
 /** What a durable operation costs where the processor's caches are flushed, beside what it is made of. */
+import diagnostics from 'node:diagnostics_channel'
 import { LINE_BYTES, MIB } from '../../src/base/units.js'
 import { RECORD_HEADER_BYTES } from '../../src/layout/record.js'
 import { MAILBOX, Staging } from '../../src/media/staging.js'
@@ -38,23 +39,31 @@ const MAKERS: Record<string, (scratch: Scratch, name: string) => Case> = {
   'commit-64B-closure': commitClosure,
   'commit-64B-random': (scratch, name) => commit(scratch, name, anywhere, COLD_BYTES),
   'commit-16x64B': commitMany,
+  'commit-64B-bare': commitBare,
+  'commit-64B-unheard': (scratch, name) => commit(scratch, name, inOrder, HOT_BYTES),
+  'commit-64B-heard': commitHeard,
 }
 
-/** Compared with each other, so in turn with each other alone: what else runs would take their caches. */
-const COMPARED = ['append-64B', 'commit-64B']
+/**
+ * Compared with each other, so in turn with each other alone: what else runs would take their caches.
+ * Nobody subscribes before the last: code that has seen a subscriber is other code.
+ */
+const COMPARED = [
+  ['append-64B', 'commit-64B'],
+  ['commit-64B-bare', 'commit-64B-unheard'],
+]
+const LAST = ['commit-64B-heard']
 
 export const commits: Suite = {
   names: Object.keys(MAKERS),
   async run(bench: Bench): Promise<void> {
-    const wanted = this.names.filter((name) => bench.wants(name))
-    await timeCases(
-      bench,
-      wanted.filter((name) => COMPARED.includes(name)),
-    )
-    await timeCases(
-      bench,
-      wanted.filter((name) => !COMPARED.includes(name)),
-    )
+    const others = this.names.filter((name) => ![...COMPARED.flat(), ...LAST].includes(name))
+    for (const group of [...COMPARED, others, LAST]) {
+      await timeCases(
+        bench,
+        group.filter((name) => bench.wants(name)),
+      )
+    }
   },
 }
 
@@ -218,6 +227,46 @@ function commit(scratch: Scratch, name: string, place: Places, chunkBytes: numbe
     },
     close,
     note: () => checkpointNote(volume, done),
+  }
+}
+
+/** commit-64B without `volume.transact`: no look whether somebody listens, and none of its checks. */
+function commitBare(scratch: Scratch, name: string): Case {
+  const { volume, chunk, close } = open(scratch, HOT_BYTES)
+  const bytes = new Uint8Array(64).fill(7)
+  const tx = volume.transact((tx) => ({ tx })).tx
+  let done = 0
+  const once = () => {
+    tx.begin()
+    tx.write(chunk, inOrder(done++), bytes)
+    tx.commit()
+  }
+  return {
+    name,
+    operations: operationsPerLap(volume, once),
+    run(operations) {
+      for (let i = 0; i < operations; i++) once()
+    },
+    close,
+    note: () => 'its transaction alone, without volume.transact',
+  }
+}
+
+/** commit-64B while somebody listens. */
+function commitHeard(scratch: Scratch, name: string): Case {
+  const { close, ...kept } = commit(scratch, name, inOrder, HOT_BYTES)
+  let messages = 0
+  const hear = () => {
+    messages++
+  }
+  diagnostics.subscribe('plinth:operation', hear)
+  return {
+    ...kept,
+    close() {
+      diagnostics.unsubscribe('plinth:operation', hear)
+      close?.()
+    },
+    note: () => `a subscriber has counted its ${messages} messages`,
   }
 }
 

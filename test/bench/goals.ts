@@ -33,6 +33,12 @@ const GOALS: readonly Goal[] = [
     values: (measured) => ratio(measured, 'commit-64B', 'append-64B'),
   },
   {
+    goal: 'commit-64B-unheard / -bare',
+    most: 1.1,
+    unit: 'x',
+    values: (measured) => ratio(measured, 'commit-64B-unheard', 'commit-64B-bare'),
+  },
+  {
     goal: 'chunk-alloc-free-1GiB, the pair',
     most: 2,
     unit: 'us',

@@ -89,7 +89,7 @@ export function tryMutation(mutation: Mutation, seconds: number): string | undef
     for (const scenario of SCENARIOS) scenario.run(mutation.judge)
     const until = performance.now() + seconds * 1000
     const lab = newLab(mutation.judge)
-    const all = [...workloads(7, { index: 0, of: 1 }, 1), ...directedWorkloads()]
+    const all = [...directedWorkloads(), ...workloads(7, { index: 0, of: 1 }, 1)]
     for (const { age, operations, crashModel } of all) lab.run(age, operations, crashModel)
     for (const { age, operations, crashModel } of workloads(7, { index: 0, of: 1 }, 2)) {
       if (performance.now() > until) return undefined

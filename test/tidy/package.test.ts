@@ -11,6 +11,8 @@ const root = fileURLToPath(new URL('../../../', import.meta.url))
 const kinds = [
   /^(?:package\.json|README\.md|LICENSE|CHANGELOG\.md|ARCHITECTURE\.md|binding\.gyp)$/,
   /^dist\/src\/(?!.*\.test\.).*\.(?:js|d\.ts)$/,
+  /^docs\/[\w-]+\.md$/,
+  /^src\/layout\/FORMAT\.md$/,
   /^src\/native\/[^/]+\.[ch]$/,
   /^prebuilds\/[^/]+\/[^/]+\.node$/,
 ]

@@ -225,7 +225,8 @@ export class Volume {
   }
 
   /**
-   * Space, log and counters as they are now. Reads memory alone, whatever the volume's size.
+   * Space, log and counters as they are now. Reads memory alone, whatever the volume's size. What each
+   * operation costs is published on the channel `plinth:operation` of node:diagnostics_channel.
    * @throws PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED
    */
   stats(): VolumeStats {

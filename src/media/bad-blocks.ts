@@ -39,6 +39,7 @@ export class BadBlocks {
   within(offset: Offset, length: number): Stretch[] {
     const end = offset + length
     const found: Stretch[] = []
+    if (length === 0) return found
     for (let i = this.#firstEndingBehind(offset); i < this.stretches.length; i++) {
       const stretch = this.stretches[i]!
       if (stretch.offset >= end) break

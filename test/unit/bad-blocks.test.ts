@@ -53,6 +53,12 @@ test('against a plain model: whole pages, merged, found wherever they are', () =
   }
 })
 
+test('nothing of a bad page is no piece of it', () => {
+  const blocks = new BadBlocks([{ offset: PAGE, length: PAGE }])
+  assert.deepEqual(blocks.within(PAGE + 5, 0), [])
+  assert.equal(blocks.touches(PAGE + 5, 0), false)
+})
+
 test('none', () => {
   assert.ok(NO_BAD_BLOCKS.isEmpty)
   assert.deepEqual(NO_BAD_BLOCKS.around(5, 7), [{ offset: 5, length: 7 }])

@@ -12,14 +12,8 @@ import { CHUNK_BYTES_MAX } from '../allocator/chunk-store.js'
 import type { Offset } from '../base/units.js'
 import { memberOf } from '../heap/heaps.js'
 import { SizeClasses } from '../heap/size-classes.js'
-import {
-  CHUNK_SLOT,
-  CHUNK_STATE,
-  chunkSlotSeed,
-  encodeChunkSlot,
-  SLOTS_MAX,
-} from '../layout/chunk-slot.js'
-import { type Geometry, granuleToOffset, TABLE_AT } from '../layout/geometry.js'
+import { encodeFreeSlot, SLOTS_MAX } from '../layout/chunk-slot.js'
+import { type Geometry, granuleToOffset } from '../layout/geometry.js'
 import {
   blockBytesMax,
   decodeHeapHeader,
@@ -40,6 +34,7 @@ import type { PlannedFix, Problem } from './finding.js'
 import { heapFix, placeIn } from './heap-fix.js'
 import type { FoundChunk, FoundHeap, FoundSlabChunk, Inspection } from './inspection.js'
 import { checkSlabs, isLive } from './slabs.js'
+import { placesOf } from './table.js'
 
 const decoder = new TextDecoder()
 const CHECKSUM_AT = HEAP_HEADER.fields.checksum[0]
@@ -259,27 +254,12 @@ function orphan(
   heap: number,
 ): Problem {
   const { slot, values } = member.chunk
-  const bytes = new Uint8Array(CHUNK_SLOT.bytes)
-  encodeChunkSlot(
-    {
-      version: values.version + 1,
-      generation: values.generation,
-      state: CHUNK_STATE.FREE,
-      nameBytes: 0,
-      typeBytes: 0,
-      start: 0,
-      granules: 0,
-      type: new Uint8Array(16),
-      name: new Uint8Array(64),
-    },
-    chunkSlotSeed(seed, slot),
-    bytes,
-  )
-  const places = [TABLE_AT, geometry!.tableCopyAt].map((at) => at + slot * CHUNK_SLOT.bytes)
+  const bytes = encodeFreeSlot(slot, seed, values.version + 1, values.generation)
+  const places = placesOf(geometry!, slot)
   return {
     code: 'heap-orphan',
     severity: 'warning',
-    place: { area: 'chunk-table', offset: places[0]! },
+    place: { area: 'chunk-table', offset: places[0] },
     message:
       `chunk ${member.id} ('${member.name}') belongs to a heap with id ${heap}, which is not there: ` +
       'nobody can use its bytes; repair with dropDamaged frees them',

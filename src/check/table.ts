@@ -12,7 +12,7 @@ import {
   type ChunkSlot,
   chunkSlotSeed,
   decodeChunkSlot,
-  encodeChunkSlot,
+  encodeFreeSlot,
   GENERATION_MAX,
   versionOfSlot,
 } from '../layout/chunk-slot.js'
@@ -63,7 +63,8 @@ export function* checkTable(inspection: Inspection): Iterable<Problem> {
   inspection.chunks = chunks
 }
 
-function placesOf(geometry: Geometry, slot: number): readonly [Offset, Offset] {
+/** Where the two copies of a slot are. */
+export function placesOf(geometry: Geometry, slot: number): readonly [Offset, Offset] {
   return [TABLE_AT + slot * SLOT_BYTES, geometry.tableCopyAt + slot * SLOT_BYTES]
 }
 
@@ -222,22 +223,7 @@ function givenUp(
   seed: number,
   generation: number,
 ): PlannedFix[] {
-  const bytes = new Uint8Array(SLOT_BYTES)
-  encodeChunkSlot(
-    {
-      version: 1,
-      generation,
-      state: CHUNK_STATE.FREE,
-      nameBytes: 0,
-      typeBytes: 0,
-      start: 0,
-      granules: 0,
-      type: new Uint8Array(16),
-      name: new Uint8Array(64),
-    },
-    chunkSlotSeed(seed, slot),
-    bytes,
-  )
+  const bytes = encodeFreeSlot(slot, seed, 1, generation)
   return places.map((offset, copy) => ({
     code: 'slot-lost',
     place: { area: 'chunk-table', copy: copy as 0 | 1, offset },

@@ -48,6 +48,32 @@ export function encodeChunkSlot(
   new DataView(to.buffer, to.byteOffset + at).setUint32(0, checksum, true)
 }
 
+/** A slot that no chunk has, whole. */
+export function encodeFreeSlot(
+  slot: number,
+  volumeSeed: number,
+  version: number,
+  generation: number,
+): Uint8Array {
+  const bytes = new Uint8Array(CHUNK_SLOT.bytes)
+  encodeChunkSlot(
+    {
+      version,
+      generation,
+      state: CHUNK_STATE.FREE,
+      nameBytes: 0,
+      typeBytes: 0,
+      start: 0,
+      granules: 0,
+      type: new Uint8Array(16),
+      name: new Uint8Array(64),
+    },
+    chunkSlotSeed(volumeSeed, slot),
+    bytes,
+  )
+  return bytes
+}
+
 /** What is in a slot: its values, `unused`, or undefined when it is damaged. */
 export function decodeChunkSlot(
   from: Uint8Array,

@@ -227,9 +227,9 @@ export class Writer {
     const low = separate(last, isAppend ? key : entries.key(leaf.pointerAt(middle)))
     const right = tree.make(tx.allocateObject(this.#heap, LEAF_BYTES, TYPE.LEAF), low, high)
     this.#leafWords.fill(0)
+    const isSame = right.prefix === leaf.prefix
     for (let i = middle; i < LEAF_SLOTS; i++) {
       const pointer = leaf.pointerAt(i)
-      const isSame = right.prefix === leaf.prefix
       const head = isSame ? leaf.headAt(i) : entries.head(pointer, right.prefix)
       this.#fillSlot(right.append(head, pointer), pointer)
     }
@@ -246,10 +246,14 @@ export class Writer {
   }
 
   #fillSlot(slot: number, pointer: number): void {
-    const at = (SLOTS_AT + slot * 8) / 4
+    this.#fillPointer(SLOTS_AT + slot * 8, pointer)
+  }
+
+  #fillPointer(offset: number, pointer: number): void {
+    const word = offset / 4
     const low = pointer >>> 0
-    this.#leafWords[at] = low
-    this.#leafWords[at + 1] = (pointer - low) * 2 ** -32
+    this.#leafWords[word] = low
+    this.#leafWords[word + 1] = (pointer - low) * 2 ** -32
   }
 
   /** Stages a whole new leaf, whose slots are in `leafWords`. */
@@ -261,9 +265,7 @@ export class Writer {
     if (low.length <= LOW_BYTES_MAX) {
       this.#leafBytes.set(low, LOW_AT)
     } else {
-      const pointer = this.#entries.createBytes(tx, low, TYPE.KEY)
-      words[LOW_AT / 4] = pointer >>> 0
-      words[LOW_AT / 4 + 1] = (pointer - (pointer >>> 0)) * 2 ** -32
+      this.#fillPointer(LOW_AT, this.#entries.createBytes(tx, low, TYPE.KEY))
     }
     tx.writeObject(this.#heap, leaf.pointer, this.#leafBytes)
   }

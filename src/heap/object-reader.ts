@@ -21,8 +21,8 @@ export class ObjectReader {
   #words: Uint32Array = NO_WORDS
   #from = 0
   #size = 0
-  /** The buffer that was copied to last, as words. */
-  #targetBuffer: ArrayBufferLike | undefined
+  /** What was copied to last, and its buffer as words once it was copied to twice. */
+  #target: Uint8Array = NO_BYTES
   #targetWords: Uint32Array = NO_WORDS
 
   /** @internal Readers come from the heap. */
@@ -79,15 +79,17 @@ export class ObjectReader {
       throw rangeError(`${length} bytes at ${at} are not within the target's ${target.length}`)
     }
     const to = target.byteOffset + at
-    if (length > LOOP_BYTES_MAX || ((from | to) & 3) !== 0) {
+    // Only who copies to one place again and again has use of words. The view is compared: asking it for its
+    // buffer takes longer than the copy.
+    const isKnown = target === this.#target
+    if (!isKnown || length > LOOP_BYTES_MAX || ((from | to) & 3) !== 0) {
+      if (!isKnown) this.#meet(target)
       this.#copyBytes(from, length, target, at)
       return
     }
     const end = (from + length) >>> 2
-    // A buffer that can grow has been bound with the length it had.
-    const isBound =
-      target.buffer === this.#targetBuffer && (to + length) >>> 2 <= this.#targetWords.length
-    if (!isBound) this.#bindTarget(target.buffer)
+    // One that can grow has been bound with the length it had.
+    if ((to + length) >>> 2 > this.#targetWords.length) this.#bindTarget()
     const words = this.#words
     const targetWords = this.#targetWords
     for (let i = from >>> 2, j = to >>> 2; i < end; i++, j++) targetWords[j] = words[i]!
@@ -95,9 +97,13 @@ export class ObjectReader {
     for (let i = length & ~3; i < length; i++) target[at + i] = bytes[from + i]!
   }
 
-  /** Whoever copies to a place of one buffer mostly does so again. */
-  #bindTarget(buffer: ArrayBufferLike): void {
-    this.#targetBuffer = buffer
+  #meet(target: Uint8Array): void {
+    this.#target = target
+    this.#targetWords = NO_WORDS
+  }
+
+  #bindTarget(): void {
+    const { buffer } = this.#target
     this.#targetWords = new Uint32Array(buffer, 0, buffer.byteLength >>> 2)
   }
 

@@ -42,8 +42,36 @@ export function headOfBytes(a: number, b: number, c: number, d: number): number 
 
 /** The shortest key that is after `left` and not after `right`; a copy. */
 export function separate(left: Uint8Array, right: Uint8Array): Uint8Array {
-  // Not `slice`, which of a Buffer is no copy.
-  return new Uint8Array(right.subarray(0, commonPrefix(left, right) + 1))
+  // Not `slice`, which of a Buffer is no copy; and a view to copy from takes ten times as long.
+  const key = new Uint8Array(commonPrefix(left, right) + 1)
+  for (let i = 0; i < key.length; i++) key[i] = right[i]!
+  return key
+}
+
+/**
+ * A signed 32-bit number of all bytes of a key, each bit as likely to differ as any other: MurmurHash3 for 32 bits (Austin
+ * Appleby, 2011), without a seed.
+ */
+export function hashOf(key: Uint8Array): number {
+  const { length } = key
+  let hash = 0
+  let i = 0
+  for (; i + 4 <= length; i += 4) {
+    const word = key[i]! | (key[i + 1]! << 8) | (key[i + 2]! << 16) | (key[i + 3]! << 24)
+    hash = mix(hash, word)
+    hash = (Math.imul((hash << 13) | (hash >>> 19), 5) + 0xe6546b64) | 0
+  }
+  let rest = 0
+  for (let shift = 0; i < length; i++, shift += 8) rest |= key[i]! << shift
+  hash = mix(hash, rest) ^ length
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return hash ^ (hash >>> 16)
+}
+
+function mix(hash: number, word: number): number {
+  const bits = Math.imul(word, 0xcc9e2d51)
+  return hash ^ Math.imul((bits << 15) | (bits >>> 17), 0x1b873593)
 }
 
 const POOL_BYTES = 64 * 1024
@@ -52,7 +80,8 @@ const POOLED_MAX = 4096
 /** Gives out small pieces of large buffers: a view of one costs a third of a buffer of its own. */
 export class BytePool {
   /** Where the piece that was given out last is. */
-  bytes = new Uint8Array(0)
+  buffer = new ArrayBuffer(0)
+  bytes = new Uint8Array(this.buffer)
   #used = 0
 
   /** A place in `bytes` for so many, which nobody else has; it has any contents. */
@@ -65,7 +94,8 @@ export class BytePool {
   }
 
   #placeAnew(length: number): number {
-    this.bytes = new Uint8Array(length > POOLED_MAX ? length : POOL_BYTES)
+    this.buffer = new ArrayBuffer(length > POOLED_MAX ? length : POOL_BYTES)
+    this.bytes = new Uint8Array(this.buffer)
     this.#used = (length + 7) & ~7
     return 0
   }

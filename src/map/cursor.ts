@@ -5,6 +5,7 @@
  *
  * Within a leaf moving is counting; the bounds are looked up once a leaf.
  */
+import { PlinthError } from '../index.js'
 import { compareBytes } from './bytes.js'
 import type { Entries } from './entries.js'
 import { Inner, type Node } from './inner.js'
@@ -78,13 +79,19 @@ export class Cursor {
     return true
   }
 
-  /** A copy of the entry's key. */
+  /**
+   * A copy of the entry's key.
+   * @throws PlinthError ERR_NO_ENTRY before the first `next`, after the last and after `close`
+   */
   get key(): Uint8Array {
     const copies = this.#copies ?? this.#copy()
     return new Uint8Array(copies, this.#copyAt, this.#keyBytes)
   }
 
-  /** A copy of the entry's value. */
+  /**
+   * A copy of the entry's value.
+   * @throws PlinthError ERR_NO_ENTRY as `key`
+   */
   get value(): Uint8Array {
     const copies = this.#copies ?? this.#copy()
     return new Uint8Array(copies, this.#copyAt + this.#keyBytes, this.#valueBytes)
@@ -92,7 +99,9 @@ export class Cursor {
 
   /** Copies key and value of the entry, together. */
   #copy(): ArrayBufferLike {
-    if (this.#state !== 'placed') throw new Error('this cursor is at no entry: call next first')
+    if (this.#state !== 'placed') {
+      throw new PlinthError('ERR_NO_ENTRY', 'this cursor is at no entry: call next first')
+    }
     const { entries } = this.#parts
     const leaf = this.#leaf!
     if (!leaf.isDecoded) this.#decode(leaf)

@@ -32,7 +32,8 @@ export class Entries {
   readonly #pool = new BytePool()
   /** Nobody's: what was touched must go somewhere. */
   touched = 0
-  // What `read` has found: offset of the key in the entry, lengths.
+  // What `read` has gone to and found: the entry, offset of the key in the entry, lengths.
+  pointer = 0
   keyAt = 0
   keyBytes = 0
   valueBytes = 0
@@ -42,6 +43,9 @@ export class Entries {
   isBatch = false
   readonly #stagedPointers: number[] = []
   readonly #stagedKeys: Uint8Array[] = []
+  // Where they are: mostly new blocks, close to each other.
+  #stagedFirst = Number.POSITIVE_INFINITY
+  #stagedLast = 0
   /** Of the first of them, by pointer: made up when it is first asked. */
   readonly #stagedAt = new Map<number, number>()
   #indexed = 0
@@ -61,6 +65,7 @@ export class Entries {
   read(pointer: number): void {
     const reader = this.#reader
     reader.at(pointer)
+    this.pointer = pointer
     const head = reader.getUint32(0)
     if (head !== LONG) {
       this.keyAt = SHORT_HEAD_BYTES
@@ -101,7 +106,7 @@ export class Entries {
     const pool = this.#pool
     const at = pool.place(valueBytes)
     this.#reader.copyOut(this.keyAt + this.keyBytes, valueBytes, pool.bytes, at)
-    return new Uint8Array(pool.bytes.buffer, at, valueBytes)
+    return new Uint8Array(pool.buffer, at, valueBytes)
   }
 
   /** Copies as much of that value as fits. Returns the length of all of it. */
@@ -125,7 +130,7 @@ export class Entries {
 
   /** The buffer that was copied to last. */
   get copies(): ArrayBufferLike {
-    return this.#pool.bytes.buffer
+    return this.#pool.buffer
   }
 
   /** Brings an entry nearer to the processor, while others are on their way as well. */
@@ -254,10 +259,13 @@ export class Entries {
   #stage(pointer: number, key: Uint8Array): void {
     this.#stagedPointers.push(pointer)
     this.#stagedKeys.push(key)
+    if (pointer < this.#stagedFirst) this.#stagedFirst = pointer
+    if (pointer > this.#stagedLast) this.#stagedLast = pointer
   }
 
   /** Index among what is staged, -1 for what is on the device. */
   #staged(pointer: number): number {
+    if (pointer < this.#stagedFirst || pointer > this.#stagedLast) return -1
     while (this.#indexed < this.#stagedPointers.length) {
       this.#stagedAt.set(this.#stagedPointers[this.#indexed]!, this.#indexed++)
     }
@@ -270,6 +278,8 @@ export class Entries {
       this.#stagedPointers.pop()
       this.#stagedKeys.pop()
     }
+    this.#stagedFirst = Number.POSITIVE_INFINITY
+    this.#stagedLast = 0
     if (this.#indexed > 0) {
       this.#stagedAt.clear()
       this.#indexed = 0

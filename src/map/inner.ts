@@ -18,25 +18,22 @@ export class Inner {
   readonly children: readonly Node[]
   /** How many bytes the keys from the second on have in common. */
   readonly #prefix: number
-  /** Their heads behind that. */
-  readonly #heads: Int32Array
+  /** Their heads behind that; the first one is never looked at. An array: another typed one takes eight times as long. */
+  readonly #heads: readonly number[]
 
   constructor(keys: readonly Uint8Array[], children: readonly Node[], from?: Inner, at = 0) {
     this.keys = keys
     this.children = children
     const last = keys.length - 1
-    this.#prefix = last > 1 ? commonPrefix(keys[1]!, keys[last]!) : 0
-    this.#heads = new Int32Array(keys.length)
-    // Keys are far apart in memory: heads that are known are not made again.
-    const isSame = from !== undefined && from.#prefix === this.#prefix
-    const shift = isSame ? keys.length - from.keys.length : 0
-    const changed = at + shift + 1
-    if (isSame) {
-      this.#heads.set(from.#heads.subarray(0, at))
-      this.#heads.set(from.#heads.subarray(at + 1), changed)
-    }
-    for (let i = isSame ? Math.max(1, at) : 1; i < (isSame ? changed : keys.length); i++) {
-      this.#heads[i] = headOf(keys[i]!, this.#prefix)
+    const prefix = last > 1 ? commonPrefix(keys[1]!, keys[last]!) : 0
+    this.#prefix = prefix
+    if (from !== undefined && from.#prefix === prefix) {
+      // Keys are far apart in memory: heads that are known are not made again.
+      const end = at + 1 + keys.length - from.keys.length
+      const changed = keys.slice(at, end).map((key) => headOf(key, prefix))
+      this.#heads = from.#heads.toSpliced(at, 1, ...changed)
+    } else {
+      this.#heads = keys.map((key) => headOf(key, prefix))
     }
   }
 

@@ -1,12 +1,12 @@
 /**
  * A leaf as memory knows it: which entries are in its range, and in which order their keys are.
  *
- *   order   slots of the entries, by key; behind the `count` first the slots that are free
- *   heads   by slot: 31 bits of the key, behind what all keys of the leaf's range begin with
+ *   heads       by slot: 31 bits of the key, behind what all keys of the leaf's range begin with
  *   low, high   by slot: the entry's pointer, in eights
+ *   order       slots of the entries, by key; behind the `count` first the slots that are free
  *
  * Slots are those of the leaf on the device, and an entry stays in its own: an insert moves bytes of one cache line.
- * The arrays are for many leaves at a time, so that an entry takes 11 bytes and a leaf one small object. A leaf that
+ * The memory is for many leaves at a time, so that an entry takes 11 bytes and a leaf one small object. A leaf that
  * is not decoded is read from the device when it is needed.
  */
 import { headOf } from './bytes.js'
@@ -16,21 +16,27 @@ import { LEAF_SLOTS } from './layout.js'
 const LEAVES_OF_PAGE = 64
 const POINTER_ALIGN = 8
 
-/** Bytes of memory that a decoded leaf takes. */
+/** Bytes of memory that a decoded leaf takes, one behind the other: eleven cache lines. */
 export const LEAF_MEMORY_BYTES = LEAF_SLOTS * 11
+// Where they are, in elements from `base`, `base * 2` and `base * 4`.
+const LOW = LEAF_SLOTS
+const HIGH = LEAF_SLOTS * 4
+const ORDER = LEAF_SLOTS * 10
+const LINE_WORDS = 16
 
-/** Memory of decoded leaves. */
+/** Memory of decoded leaves, under four types. */
 class Page {
+  readonly bytes: Uint8Array
   readonly heads: Int32Array
   readonly low: Uint32Array
   readonly high: Uint16Array
-  readonly order: Uint8Array
 
   constructor(leaves: number) {
-    this.heads = new Int32Array(leaves * LEAF_SLOTS)
-    this.low = new Uint32Array(leaves * LEAF_SLOTS)
-    this.high = new Uint16Array(leaves * LEAF_SLOTS)
-    this.order = new Uint8Array(leaves * LEAF_SLOTS)
+    const memory = new ArrayBuffer(leaves * LEAF_MEMORY_BYTES)
+    this.bytes = new Uint8Array(memory)
+    this.heads = new Int32Array(memory)
+    this.low = new Uint32Array(memory)
+    this.high = new Uint16Array(memory)
   }
 }
 
@@ -45,10 +51,10 @@ export class Leaf {
   readonly epoch: number
   isDecoded = false
   count = 0
-  /** Bytes that all keys of the range begin with. */
+  /** Bytes that all keys of the range begin with, or one fewer. */
   prefix = 0
   page: Page = NO_PAGE
-  /** Index in the page's arrays of what is this leaf's. */
+  /** Where in the page this leaf's memory begins, in words of four bytes. */
   base = 0
 
   constructor(pointer: number, low: Uint8Array, epoch: number) {
@@ -58,32 +64,33 @@ export class Leaf {
   }
 
   slotAt(index: number): number {
-    return this.page.order[this.base + index]!
+    return this.page.bytes[this.base * 4 + ORDER + index]!
   }
 
   pointerAt(index: number): number {
-    return this.pointerIn(this.page.order[this.base + index]!)
+    return this.pointerIn(this.slotAt(index))
   }
 
   headAt(index: number): number {
-    return this.page.heads[this.base + this.page.order[this.base + index]!]!
+    return this.page.heads[this.base + this.slotAt(index)]!
   }
 
   setHead(index: number, head: number): void {
-    this.page.heads[this.base + this.page.order[this.base + index]!] = head
+    this.page.heads[this.base + this.slotAt(index)] = head
   }
 
   pointerIn(slot: number): number {
-    const at = this.base + slot
-    return (this.page.high[at]! * 2 ** 32 + this.page.low[at]!) * POINTER_ALIGN
+    const { base, page } = this
+    const high = page.high[base * 2 + HIGH + slot]!
+    return (high * 2 ** 32 + page.low[base + LOW + slot]!) * POINTER_ALIGN
   }
 
   setPointer(slot: number, pointer: number): void {
-    const at = this.base + slot
+    const { base, page } = this
     const units = pointer * (1 / POINTER_ALIGN)
     const low = units >>> 0
-    this.page.low[at] = low
-    this.page.high[at] = (units - low) * 2 ** -32
+    page.low[base + LOW + slot] = low
+    page.high[base * 2 + HIGH + slot] = (units - low) * 2 ** -32
   }
 
   /**
@@ -92,20 +99,28 @@ export class Leaf {
    */
   search(key: Uint8Array, entries: Entries): number {
     const { base } = this
-    const { heads, order } = this.page
+    const { heads, bytes } = this.page
+    const order = base * 4 + ORDER
     const head = headOf(key, this.prefix)
+    // The search goes from line to line, each time where the last one tells it to: they are fetched together.
+    entries.touched ^=
+      bytes[order]! ^
+      heads[base]! ^
+      heads[base + LINE_WORDS]! ^
+      heads[base + 2 * LINE_WORDS]! ^
+      heads[base + 3 * LINE_WORDS]!
     // How many heads are smaller: halves, without a branch.
     let low = 0
     let length = this.count
     while (length > 0) {
       const half = (length + 1) >>> 1
-      const slot = order[base + low + half - 1]!
+      const slot = bytes[order + low + half - 1]!
       low += half & ((heads[base + slot]! - head) >> 31)
       length -= half
     }
     entries.isEqual = false
     const { count } = this
-    if (low < count && heads[base + order[base + low]!] === head) {
+    if (low < count && heads[base + bytes[order + low]!] === head) {
       return this.#searchEqual(low, head, key, entries)
     }
     return low
@@ -132,37 +147,49 @@ export class Leaf {
 
   /** Puts an entry before the one at `index`. Returns the slot that it has now. */
   insert(index: number, head: number, pointer: number): number {
-    const { heads, order } = this.page
+    const { bytes, heads } = this.page
     const { base } = this
-    const at = base + index
-    const end = base + this.count++
-    const slot = order[end]!
-    for (let i = end; i > at; i--) order[i] = order[i - 1]!
-    order[at] = slot
+    const at = base * 4 + ORDER + index
+    const end = base * 4 + ORDER + this.count++
+    const slot = bytes[end]!
+    for (let i = end; i > at; i--) bytes[i] = bytes[i - 1]!
+    bytes[at] = slot
     heads[base + slot] = head
     this.setPointer(slot, pointer)
     return slot
   }
 
   remove(index: number): void {
-    const { order } = this.page
-    const last = this.base + --this.count
-    const slot = order[this.base + index]!
-    for (let i = this.base + index; i < last; i++) order[i] = order[i + 1]!
-    order[last] = slot
+    const { bytes } = this.page
+    const order = this.base * 4 + ORDER
+    const last = order + --this.count
+    const slot = bytes[order + index]!
+    for (let i = order + index; i < last; i++) bytes[i] = bytes[i + 1]!
+    bytes[last] = slot
   }
 
   /** The next entry gets this slot, which is free. */
   takeSlot(slot: number): void {
-    const { order } = this.page
-    const next = this.base + this.count
-    order[order.indexOf(slot, next)] = order[next]!
-    order[next] = slot
+    const { bytes } = this.page
+    const next = this.base * 4 + ORDER + this.count
+    bytes[bytes.indexOf(slot, next)] = bytes[next]!
+    bytes[next] = slot
   }
 
   /** Adds an entry behind all others. */
   append(head: number, pointer: number): number {
     return this.insert(this.count, head, pointer)
+  }
+
+  /** Takes what another leaf has from `first` on, in its order; this one is empty. */
+  takeFrom(other: Leaf, first: number): void {
+    const { base, page } = this
+    for (let i = first; i < other.count; i++) {
+      const slot = i - first
+      page.heads[base + slot] = other.headAt(i)
+      this.setPointer(slot, other.pointerAt(i))
+    }
+    this.count = other.count - first
   }
 
   /** Keeps the first entries. */
@@ -172,9 +199,10 @@ export class Leaf {
 
   /** Has no entry. */
   clear(): void {
-    const { order } = this.page
+    const { bytes } = this.page
+    const order = this.base * 4 + ORDER
     this.count = 0
-    for (let i = 0; i < LEAF_SLOTS; i++) order[this.base + i] = i
+    for (let i = 0; i < LEAF_SLOTS; i++) bytes[order + i] = i
   }
 }
 
@@ -197,7 +225,7 @@ export class LeafMemory {
     const page = new Page(LEAVES_OF_PAGE)
     for (let i = LEAVES_OF_PAGE - 1; i >= 0; i--) {
       this.#pages.push(page)
-      this.#bases.push(i * LEAF_SLOTS)
+      this.#bases.push((i * LEAF_MEMORY_BYTES) / 4)
     }
   }
 
@@ -214,12 +242,8 @@ export class LeafMemory {
   /** Makes `to` what `from` is. */
   copy(from: Leaf, to: Leaf): void {
     this.acquire(to)
-    const first = from.base
-    const end = first + LEAF_SLOTS
-    to.page.heads.set(from.page.heads.subarray(first, end), to.base)
-    to.page.low.set(from.page.low.subarray(first, end), to.base)
-    to.page.high.set(from.page.high.subarray(first, end), to.base)
-    to.page.order.set(from.page.order.subarray(first, end), to.base)
+    const first = from.base * 4
+    to.page.bytes.set(from.page.bytes.subarray(first, first + LEAF_MEMORY_BYTES), to.base * 4)
     to.count = from.count
     to.prefix = from.prefix
   }

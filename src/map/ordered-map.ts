@@ -9,8 +9,9 @@
  * Changes are made to memory while they are staged, and turned back when the transaction is refused.
  */
 import { type Heap, PlinthError, Volume } from '../index.js'
-import { compareBytes } from './bytes.js'
+import { compareBytes, hashOf } from './bytes.js'
 import { corrupt, Entries } from './entries.js'
+import { HashIndex } from './hash-index.js'
 import { Holds } from './holds.js'
 import type { Node } from './inner.js'
 import {
@@ -40,7 +41,10 @@ export type MapOperation =
 
 /** Options of `OrderedMap.open`. */
 export interface MapOptions {
-  /** Memory for decoded leaves, in bytes. @default 256 MiB, enough for some 16 million entries */
+  /**
+   * Memory for decoded leaves, in bytes, and at most as much again for finding single keys. An entry takes
+   * some 35 of both. @default 256 MiB, enough for some 16 million entries
+   */
   readonly cacheBytes?: number | undefined
 }
 
@@ -58,6 +62,7 @@ interface Inside {
   readonly heap: Heap
   readonly tree: Tree
   readonly entries: Entries
+  readonly index: HashIndex
 }
 
 /**
@@ -94,8 +99,9 @@ export class OrderedMap extends MapReader {
     if (!readOnly) retired.sweep(volume)
     const inlineBytes = granularity === 'page' ? INLINE_BYTES.page : INLINE_BYTES.memory
     const entries = new Entries(heap, inlineBytes)
-    const tree = new Tree(heap, entries, readLeaves(heap), cacheBytes)
-    const map = new OrderedMap({ volume, heap, tree, entries }, retired)
+    const index = new HashIndex(cacheBytes)
+    const tree = new Tree({ heap, entries, index, leaves: readLeaves(heap), cacheBytes })
+    const map = new OrderedMap({ volume, heap, tree, entries, index }, retired)
     maps.set(heap, map)
     return map
   }
@@ -189,6 +195,17 @@ export class OrderedMap extends MapReader {
   /** @internal */
   protected override hold(): Hold {
     return this.#hold(undefined)
+  }
+
+  /** @internal The present state's entry is mostly known by its hash. */
+  protected override find(key: Uint8Array): boolean {
+    this.#checkOpen()
+    const { entries, index } = this.#inside
+    const hash = hashOf(key)
+    if (index.find(hash, key, entries) !== 0) return true
+    if (!super.find(key)) return false
+    index.add(hash, entries.pointer)
+    return true
   }
 
   /** Holds a state: the present one, or that of an epoch that is held already. */

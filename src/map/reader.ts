@@ -31,7 +31,8 @@ export abstract class MapReader {
    * @throws TypeError, RangeError for what is no key; PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_CORRUPT
    */
   get(key: Uint8Array): Uint8Array | undefined {
-    return this.#find(key) ? this.#entries.value() : undefined
+    checkKey(key)
+    return this.find(key) ? this.#entries.value() : undefined
   }
 
   /**
@@ -39,18 +40,19 @@ export abstract class MapReader {
    * value, -1 when there is none. Allocates nothing.
    */
   getInto(key: Uint8Array, target: Uint8Array): number {
+    checkKey(key)
     checkTarget(target)
-    return this.#find(key) ? this.#entries.valueInto(target) : -1
+    return this.find(key) ? this.#entries.valueInto(target) : -1
   }
 
   /** Whether there is an entry with this key. */
   has(key: Uint8Array): boolean {
-    return this.#find(key)
+    checkKey(key)
+    return this.find(key)
   }
 
-  /** Goes to the entry with this key. */
-  #find(key: Uint8Array): boolean {
-    checkKey(key)
+  /** @internal Goes to the entry with this key; whether there is one. */
+  protected find(key: Uint8Array): boolean {
     const root = this.state()
     this.#tree.begin()
     const leaf = this.#tree.trace(root, key)

@@ -11,8 +11,9 @@
  */
 import { LRUCache } from 'lru-cache'
 import type { Heap } from '../index.js'
-import { commonPrefix, compareBytes } from './bytes.js'
+import { commonPrefix, compareBytes, hashOf } from './bytes.js'
 import { corrupt, type Entries } from './entries.js'
+import type { HashIndex } from './hash-index.js'
 import { buildTree, FANOUT, Inner, type Node } from './inner.js'
 import { LEAF_SLOTS, SLOTS_AT } from './layout.js'
 import { LEAF_MEMORY_BYTES, Leaf, LeafMemory } from './leaf.js'
@@ -27,9 +28,19 @@ interface Superseded {
   readonly epoch: number
 }
 
+export interface TreeParts {
+  readonly heap: Heap
+  readonly entries: Entries
+  /** Is told of the entries of leaves that are decoded. */
+  readonly index: HashIndex
+  readonly leaves: readonly Leaf[]
+  readonly cacheBytes: number
+}
+
 export class Tree {
   readonly #heap: Heap
   readonly #entries: Entries
+  readonly #index: HashIndex
   readonly #memory = new LeafMemory()
   /** Decoded leaves that can be decoded again. */
   readonly #cache: LRUCache<Leaf, true>
@@ -53,9 +64,11 @@ export class Tree {
   #rootBefore: Node
   #supersededBefore = 0
 
-  constructor(heap: Heap, entries: Entries, leaves: readonly Leaf[], cacheBytes: number) {
-    this.#heap = heap
-    this.#entries = entries
+  constructor(parts: TreeParts) {
+    const { leaves, cacheBytes } = parts
+    this.#heap = parts.heap
+    this.#entries = parts.entries
+    this.#index = parts.index
     this.#root = this.#rootBefore = buildTree(leaves)
     this.#cache = new LRUCache({
       // Not `max`: that would take memory for all of them at once.
@@ -134,6 +147,7 @@ export class Tree {
         if (entries.isEqual || !isInside) throw corrupt(`entry ${pointer} is in a wrong place`)
         leaf.takeSlot(slot)
         leaf.insert(index, entries.head(pointer, leaf.prefix), pointer)
+        this.#index.add(hashOf(key), pointer)
       }
     } catch (error) {
       this.#memory.release(leaf)
@@ -142,11 +156,22 @@ export class Tree {
     this.#cache.set(leaf, true)
   }
 
-  /** A new leaf, decoded and empty, with keys from `low` up to `high`. */
-  make(pointer: number, low: Uint8Array, high: Uint8Array | undefined): Leaf {
+  /**
+   * A new leaf, decoded, with keys from `low` up to `high`: it gets the entries of `left` from the one at
+   * `first` on.
+   */
+  splitOff(
+    left: Leaf,
+    first: number,
+    pointer: number,
+    low: Uint8Array,
+    high: Uint8Array | undefined,
+  ): Leaf {
     const leaf = new Leaf(pointer, low, this.epoch)
     this.#memory.acquire(leaf)
-    leaf.prefix = prefixOf(low, high)
+    leaf.prefix = left.prefix
+    leaf.takeFrom(left, first)
+    this.refit(leaf, high)
     this.#touched.push(leaf)
     this.#cache.set(leaf, true)
     return leaf
@@ -171,11 +196,13 @@ export class Tree {
     return copy
   }
 
-  /** The range of a leaf ends elsewhere: its heads are made anew where they do not fit. */
+  /** The range of a leaf is another: its heads are made anew where they do not fit. */
   refit(leaf: Leaf, high: Uint8Array | undefined): void {
     const prefix = prefixOf(leaf.low, high)
-    if (prefix === leaf.prefix) return
+    // A byte that all have in common does not make the others tell less enough to read all keys again.
+    if (leaf.prefix <= prefix && prefix <= leaf.prefix + 1) return
     leaf.prefix = prefix
+    for (let i = 0; i < leaf.count; i++) this.#entries.touch(leaf.pointerAt(i))
     for (let i = 0; i < leaf.count; i++) {
       leaf.setHead(i, this.#entries.head(leaf.pointerAt(i), prefix))
     }

@@ -11,8 +11,9 @@
  * While a snapshot is held nothing is rewritten in place, and what a leaf loses is retired, not freed.
  */
 import type { Heap, Transaction, Volume } from '../index.js'
-import { compareBytes, headOf, separate } from './bytes.js'
+import { compareBytes, hashOf, headOf, separate } from './bytes.js'
 import type { Entries } from './entries.js'
+import type { HashIndex } from './hash-index.js'
 import {
   LEAF_BYTES,
   LEAF_MAGIC,
@@ -35,6 +36,7 @@ export interface WriterParts {
   readonly heap: Heap
   readonly tree: Tree
   readonly entries: Entries
+  readonly index: HashIndex
   readonly retired: Retired
 }
 
@@ -43,6 +45,7 @@ export class Writer {
   readonly #heap: Heap
   readonly #tree: Tree
   readonly #entries: Entries
+  readonly #index: HashIndex
   readonly #retired: Retired
   readonly #leafWords = new Uint32Array(LEAF_BYTES / 4)
   readonly #leafBytes = new Uint8Array(this.#leafWords.buffer)
@@ -53,6 +56,8 @@ export class Writer {
   /** Undefined to delete. */
   #value: Uint8Array | undefined
   #isStaged = false
+  /** Whether the index was told of what is staged. */
+  #isIndexed = false
   #deleted = 0
   readonly #work: (tx: Transaction) => void
 
@@ -61,6 +66,7 @@ export class Writer {
     this.#heap = parts.heap
     this.#tree = parts.tree
     this.#entries = parts.entries
+    this.#index = parts.index
     this.#retired = parts.retired
     this.#work = (tx) => this.#stage(tx)
   }
@@ -119,6 +125,7 @@ export class Writer {
 
   #begin(): void {
     this.#isStaged = false
+    this.#isIndexed = false
     this.#deleted = 0
     this.#tree.begin()
     this.#retired.begin()
@@ -153,35 +160,58 @@ export class Writer {
     } else {
       this.#tree.turnBack()
       this.#retired.turnBack()
+      if (this.#isIndexed) this.#index.clear()
     }
   }
 
   #change(tx: Transaction, key: Uint8Array, value: Uint8Array | undefined): void {
     const tree = this.#tree
     const entries = this.#entries
+    const hash = hashOf(key)
+    // 1. Over an entry that is known: no leaf is looked at.
+    if (value !== undefined && tree.newest === 0) {
+      const known = this.#index.find(hash, key, entries)
+      if (known !== 0 && entries.rewrite(tx, known, key, value)) return
+    }
+    // 2. Its leaf, and what that has.
     const leaf = tree.trace(tree.root, key)
     const index = leaf.search(key, entries)
     if (value === undefined) {
-      if (entries.isEqual) this.#remove(tx, leaf, index)
+      if (entries.isEqual) this.#remove(tx, leaf, index, hash)
     } else if (entries.isEqual) {
-      this.#replace(tx, leaf, index, key, value)
+      this.#replace(tx, leaf, index, hash, key, value)
     } else {
-      this.#insert(tx, leaf, index, key, value)
+      this.#insert(tx, leaf, index, hash, key, value)
     }
   }
 
-  #replace(tx: Transaction, leaf: Leaf, index: number, key: Uint8Array, value: Uint8Array): void {
-    const old = leaf.pointerAt(index)
+  #replace(
+    tx: Transaction,
+    leaf: Leaf,
+    at: number,
+    hash: number,
+    key: Uint8Array,
+    value: Uint8Array,
+  ): void {
+    const old = leaf.pointerAt(at)
     if (this.#tree.newest === 0 && this.#entries.rewrite(tx, old, key, value)) return
     const pointer = this.#entries.create(tx, key, value)
     const own = this.#tree.own(leaf)
-    const slot = own.slotAt(index)
+    const slot = own.slotAt(at)
     this.#setSlot(tx, own, slot, pointer)
     own.setPointer(slot, pointer)
-    this.#drop(tx, old)
+    this.#drop(tx, old, hash)
+    this.#index.add(hash, pointer)
   }
 
-  #insert(tx: Transaction, leaf: Leaf, index: number, key: Uint8Array, value: Uint8Array): void {
+  #insert(
+    tx: Transaction,
+    leaf: Leaf,
+    index: number,
+    hash: number,
+    key: Uint8Array,
+    value: Uint8Array,
+  ): void {
     const pointer = this.#entries.create(tx, key, value)
     let own = this.#tree.own(leaf)
     let at = index
@@ -191,12 +221,14 @@ export class Writer {
     }
     const slot = own.insert(at, headOf(key, own.prefix), pointer)
     this.#setSlot(tx, own, slot, pointer)
+    this.#isIndexed = true
+    this.#index.add(hash, pointer)
   }
 
-  #remove(tx: Transaction, leaf: Leaf, index: number): void {
+  #remove(tx: Transaction, leaf: Leaf, index: number, hash: number): void {
     const own = this.#tree.own(leaf)
     this.#setSlot(tx, own, own.slotAt(index), 0)
-    this.#drop(tx, own.pointerAt(index))
+    this.#drop(tx, own.pointerAt(index), hash)
     own.remove(index)
     this.#deleted++
     if (own.count <= MERGE.entries && own.low.length > 0) this.#merge(tx, own)
@@ -207,7 +239,9 @@ export class Writer {
   }
 
   /** An entry that no leaf has any more. */
-  #drop(tx: Transaction, pointer: number): void {
+  #drop(tx: Transaction, pointer: number, hash: number): void {
+    this.#isIndexed = true
+    this.#index.remove(hash, pointer)
     if (this.#tree.newest === 0) tx.freeObject(this.#heap, pointer)
     else this.#retired.add(tx, pointer, this.#tree.epoch)
   }
@@ -225,14 +259,10 @@ export class Writer {
     const middle = isAppend ? LEAF_SLOTS : LEAF_SLOTS / 2
     const last = entries.key(leaf.pointerAt(middle - 1))
     const low = separate(last, isAppend ? key : entries.key(leaf.pointerAt(middle)))
-    const right = tree.make(tx.allocateObject(this.#heap, LEAF_BYTES, TYPE.LEAF), low, high)
+    const pointer = tx.allocateObject(this.#heap, LEAF_BYTES, TYPE.LEAF)
+    const right = tree.splitOff(leaf, middle, pointer, low, high)
     this.#leafWords.fill(0)
-    const isSame = right.prefix === leaf.prefix
-    for (let i = middle; i < LEAF_SLOTS; i++) {
-      const pointer = leaf.pointerAt(i)
-      const head = isSame ? leaf.headAt(i) : entries.head(pointer, right.prefix)
-      this.#fillSlot(right.append(head, pointer), pointer)
-    }
+    for (let slot = 0; slot < right.count; slot++) this.#fillSlot(slot, right.pointerIn(slot))
     this.#writeLeaf(tx, right)
     if (!isAppend) {
       leaf.keep(middle)

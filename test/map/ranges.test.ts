@@ -176,6 +176,35 @@ describe("a caller's buffers", () => {
     }
   })
 
+  it('get of a value what fits, wherever they begin, and its length', () => {
+    const { volume, map } = openMap()
+    const arena = Buffer.alloc(2048, 0xee)
+    const key = Buffer.from('key')
+    for (const bytes of [0, 1, 3, 4, 31, 64, 100, 255, 256, 257, 600, 1000]) {
+      const value = Buffer.from(Array.from({ length: bytes }, (_, i) => (i * 7 + bytes) & 0xff))
+      map.put(key, value)
+      for (const room of [0, 1, 4, 50, 100, 256, 1000, 1003]) {
+        for (const from of [0, 1, 4, 7]) {
+          const target = arena.subarray(from, from + room)
+          // Twice: what is copied to again is treated in another way.
+          for (let i = 0; i < 2; i++) {
+            arena.fill(0xee)
+            assert.equal(map.getInto(key, target), bytes)
+            const copied = Math.min(bytes, room)
+            assertBytes(target.subarray(0, copied), value.subarray(0, copied))
+            assert.ok(arena.subarray(0, from).every((byte) => byte === 0xee))
+            assert.ok(arena.subarray(from + copied).every((byte) => byte === 0xee))
+          }
+        }
+      }
+    }
+    arena.fill(0xee)
+    assert.equal(map.getInto(Buffer.from('none'), arena), -1)
+    assert.ok(arena.every((byte) => byte === 0xee))
+    assert.throws(() => map.getInto(key, 'target' as never), { code: 'ERR_INVALID_ARG_TYPE' })
+    volume.close()
+  })
+
   it('and those of a batch, when it has returned', () => {
     const { volume, map } = openMap()
     const model = new MapModel()
@@ -284,11 +313,11 @@ describe('what is no key, value, range or option', () => {
 
   it('a cursor at no entry, and a target that is no key', () => {
     const cursor = map.cursor()
-    assert.throws(() => cursor.key, /at no entry/)
-    assert.throws(() => cursor.value, /at no entry/)
+    assert.throws(() => cursor.key, { code: 'ERR_NO_ENTRY' })
+    assert.throws(() => cursor.value, { code: 'ERR_NO_ENTRY' })
     assert.throws(() => cursor.seek('a' as never), { code: 'ERR_INVALID_ARG_TYPE' })
     assert.equal(cursor.next(), true)
     cursor.close()
-    assert.throws(() => cursor.key, /at no entry/)
+    assert.throws(() => cursor.key, { code: 'ERR_NO_ENTRY' })
   })
 })

@@ -56,8 +56,9 @@ export class ChunkTable {
   /** Granules with known bad blocks that no chunk has: neither free nor anybody's. */
   readonly keptOut = new Set<GranuleIndex>()
   /** Slots below `#slotsSeen` that were never written, when they were last looked at. */
-  #holes: number[] = []
+  readonly #holes: number[] = []
   #slotsSeen = 0
+  readonly #counts = { slotsUsed: 0, holes: 0 }
 
   constructor(places: SlotPlaces) {
     const { geometry, tail } = places
@@ -81,16 +82,25 @@ export class ChunkTable {
     return this.#chunks
   }
 
-  /** For the anchor. A slot that was taken in memory alone, below one that was written, is a hole. */
+  /** For the anchor; valid until the next call. A slot that was taken in memory alone, below one that was written, is a hole. */
   slotCounts(): SlotCounts {
+    const holes = this.#holes
+    for (; this.#slotsSeen < this.#slotsUsed; this.#slotsSeen++) holes.push(this.#slotsSeen)
+    let left = 0
+    for (let i = 0; i < holes.length; i++) {
+      if (this.#isUnwritten(holes[i]!)) holes[left++] = holes[i]!
+    }
+    while (holes.length > left) holes.pop()
+    this.#counts.slotsUsed = this.#slotsUsed
+    this.#counts.holes = left
+    return this.#counts
+  }
+
+  #isUnwritten(slot: number): boolean {
     const copies = this.#copies
-    for (; this.#slotsSeen < this.#slotsUsed; this.#slotsSeen++) this.#holes.push(this.#slotsSeen)
-    this.#holes = this.#holes.filter((slot) => {
-      const copy = copies.isBad(slot, 0) ? 1 : 0
-      const at = copies.at(slot, copy) + CHUNK_SLOT.fields.state[0]
-      return copies.mapping(copy).bytes[at] === 0
-    })
-    return { slotsUsed: this.#slotsUsed, holes: this.#holes.length }
+    const copy = copies.isBad(slot, 0) ? 1 : 0
+    const at = copies.at(slot, copy) + CHUNK_SLOT.fields.state[0]
+    return copies.mapping(copy).bytes[at] === 0
   }
 
   /**

@@ -6,7 +6,7 @@
 import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { LINE_BYTES } from '../base/units.js'
-import { defineStruct, type Values } from './struct.js'
+import { defineStruct, putUint32, type Values } from './struct.js'
 
 export const ANCHOR_STATE = { CLOSED: 1, OPEN: 2 } as const
 /** ASCII "anch". */
@@ -30,10 +30,15 @@ export type Anchor = Values<typeof ANCHOR.fields>
 /** What an anchor says of the chunk table. */
 export type SlotCounts = Pick<Anchor, 'slotsUsed' | 'holes'>
 
-export function encodeAnchor(values: Omit<Anchor, 'checksum' | 'magic'>, seed: number): Uint8Array {
-  const line = new Uint8Array(ANCHOR.bytes)
-  ANCHOR.write({ ...values, magic: ANCHOR_MAGIC, checksum: 0 }, line)
-  new DataView(line.buffer).setUint32(0, crc32c(seed, line, 4), true)
+/** The anchor as its line, in `line` if one is given. */
+export function encodeAnchor(
+  values: Omit<Anchor, 'checksum' | 'magic'>,
+  seed: number,
+  line: Uint8Array = new Uint8Array(ANCHOR.bytes),
+): Uint8Array {
+  ANCHOR.write(values, line)
+  putUint32(line, ANCHOR.fields.magic[0], ANCHOR_MAGIC)
+  putUint32(line, ANCHOR.fields.checksum[0], crc32c(seed, line, 4))
   return line
 }
 

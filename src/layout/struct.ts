@@ -19,8 +19,8 @@ export interface Struct<T extends FieldTable> {
   readonly fields: T
   /** A u64 beyond 2^53 reads as Infinity, so that every range check refuses it. */
   read(from: Uint8Array, at?: number): Values<T>
-  /** Writes all fields and zeroes everything else of the struct. */
-  write(values: Values<T>, to: Uint8Array, at?: number): void
+  /** Writes the fields that have a value and zeroes everything else of the struct. Allocates nothing. */
+  write(values: Partial<Values<T>>, to: Uint8Array, at?: number): void
   /** Whether all bytes that no field names are zero. */
   reservedIsZero(from: Uint8Array, at?: number): boolean
 }
@@ -67,17 +67,19 @@ export function defineStruct<const T extends FieldTable>(definition: {
     },
     write(values, to, at = 0) {
       to.fill(0, at, at + bytes)
-      const view = new DataView(to.buffer, to.byteOffset + at, bytes)
-      for (const { name, offset, kind, size } of entries) {
-        const value = values[name as keyof T] as number | Uint8Array
+      for (let i = 0; i < entries.length; i++) {
+        const { name, offset, kind, size } = entries[i]!
+        const value = values[name as keyof T] as number | Uint8Array | undefined
+        if (value === undefined) continue
         if (typeof value !== 'number') {
           assert(value.length <= size, `value of field ${name} is too long`)
           to.set(value, at + offset)
-        } else if (kind === 'u16') view.setUint16(offset, value, true)
-        else if (kind === 'u32') view.setUint32(offset, value, true)
-        else {
-          view.setUint32(offset, value % WORD, true)
-          view.setUint32(offset + 4, Math.floor(value / WORD), true)
+        } else if (kind === 'u16') {
+          to[at + offset] = value
+          to[at + offset + 1] = value >>> 8
+        } else {
+          putUint32(to, at + offset, value % WORD)
+          if (kind === 'u64') putUint32(to, at + offset + 4, Math.floor(value / WORD))
         }
       }
     },
@@ -102,6 +104,13 @@ function runsOf(bytes: Uint8Array, value: number): [number, number][] {
 function isZero(bytes: Uint8Array, from: number, to: number): boolean {
   for (let i = from; i < to; i++) if (bytes[i] !== 0) return false
   return true
+}
+
+export function putUint32(to: Uint8Array, at: number, value: number): void {
+  to[at] = value
+  to[at + 1] = value >>> 8
+  to[at + 2] = value >>> 16
+  to[at + 3] = value >>> 24
 }
 
 /** Two u32 as one number; Infinity where it would not be exact. */

@@ -16,7 +16,9 @@ export class Anchors {
   readonly #media: Media
   readonly #seed: number
   readonly #places: readonly [AnchorPlace, AnchorPlace]
-  #sequence = 0
+  /** What was written or read last, and its line: a checkpoint makes no objects. */
+  readonly #last = { epoch: 0, state: 0, head: 0, slotsUsed: 0, holes: 0, sequence: 0 }
+  readonly #line = new Uint8Array(ANCHOR.bytes)
   /** The copy to write first: never the only whole one. */
   #stale: 0 | 1 = 0
 
@@ -46,26 +48,32 @@ export class Anchors {
     const anchor = firstCounts ? first : second
     if (anchor === undefined) return undefined
     this.#stale = firstCounts ? 1 : 0
-    this.#sequence = anchor.sequence
+    this.#last.sequence = anchor.sequence
     return { anchor, damaged: found.map((each) => each === undefined) }
   }
 
   /** Durable in both copies when it returns. Two fences. */
   write(values: AnchorValues): void {
-    this.#sequence++
-    const line = encodeAnchor({ ...values, sequence: this.#sequence }, this.#seed)
-    for (const copy of [this.#stale, 1 - this.#stale]) {
-      const { mapping, offset } = this.#places[copy]!
-      // 1. One copy, the damaged or older one first. A crash here leaves the other, which says the
-      // same or the state before.
-      this.#media.store(mapping, offset, line)
-      this.#media.flush(
-        mapping,
-        offset,
-        this.#media.granularity === 'page' ? PAGE_BYTES : line.length,
-      )
-      // 2. Fence, so that never both are under way. Only after the second is log space used again.
-      this.#media.fence()
-    }
+    const last = this.#last
+    last.epoch = values.epoch
+    last.state = values.state
+    last.head = values.head
+    last.slotsUsed = values.slotsUsed
+    last.holes = values.holes
+    last.sequence++
+    encodeAnchor(last, this.#seed, this.#line)
+    const first = this.#stale
+    // 1. One copy, the damaged or older one first. A crash here leaves the other, which says the same or
+    // the state before. Its fence, so that never both are under way.
+    this.#persist(this.#places[first]!)
+    // 2. The other. Only after its fence is log space used again.
+    this.#persist(this.#places[1 - first]!)
+  }
+
+  #persist({ mapping, offset }: AnchorPlace): void {
+    const media = this.#media
+    media.store(mapping, offset, this.#line)
+    media.flush(mapping, offset, media.granularity === 'page' ? PAGE_BYTES : ANCHOR.bytes)
+    media.fence()
   }
 }

@@ -25,7 +25,7 @@ import type { Geometry } from '../layout/geometry.js'
 import { RECORD_ALIGN, RECORD_HEADER_BYTES, RECORD_SKIP } from '../layout/record.js'
 import type { Mapping, Media } from '../media/media.js'
 import { MAILBOX, Staging } from '../media/staging.js'
-import type { Anchors } from './anchors.js'
+import type { Anchors, AnchorValues } from './anchors.js'
 import { Batch } from './batch.js'
 import { isObserved, type Observed, observe } from './diagnostics.js'
 import { Home } from './home.js'
@@ -73,7 +73,8 @@ export class Log implements Observed {
   readonly #skip = new Staging(RECORD_ALIGN, 1)
   readonly #anchors: Anchors
   readonly #slotCounts: () => SlotCounts
-  readonly #epoch: number
+  /** What the next anchor says. */
+  readonly #anchor: AnchorValues
   readonly #ringAt: Offset
   readonly #ringBytes: number
   readonly #ringEnd: Offset
@@ -96,7 +97,7 @@ export class Log implements Observed {
     this.home = new Home(media)
     this.#anchors = start.anchors
     this.#slotCounts = start.slotCounts
-    this.#epoch = start.epoch
+    this.#anchor = { epoch: start.epoch, state: 0, head: 0, slotsUsed: 0, holes: 0 }
     this.#ringAt = geometry.logAt
     this.#ringBytes = geometry.logBytes
     this.#ringEnd = geometry.logAt + geometry.logBytes
@@ -296,12 +297,13 @@ export class Log implements Observed {
     this.home.persist()
     // 3. Anchors. Until both say so the space before `next` is not used again.
     const tail = alignUp(Math.max(next, this.#tail), this.media.appendBytes)
-    this.#anchors.write({
-      epoch: this.#epoch,
-      state,
-      head: tail,
-      ...this.#slotCounts(),
-    })
+    const anchor = this.#anchor
+    const { slotsUsed, holes } = this.#slotCounts()
+    anchor.state = state
+    anchor.head = tail
+    anchor.slotsUsed = slotsUsed
+    anchor.holes = holes
+    this.#anchors.write(anchor)
     this.#head = this.#tail = this.#durable = tail
     this.#tailAt = this.#ringAt + (tail % this.#ringBytes)
     this.#measureRoom()

@@ -12,7 +12,7 @@ const KNOWN_BAD = [
   ['a missing write-back of a raw store', 'skip flush of Log.flush for Log.persist'],
   ['a late write-back of a home place', 'delay flush of Home.persist for #checkpoint'],
   ['a record appended after its fence', 'delay append of Log.commit for Transaction.commit'],
-  ['a missing fence of the anchors', 'skip fence of Anchors.write for #checkpoint'],
+  ['a missing fence of the anchors', 'skip fence of #persist for Anchors.write'],
   ['no checksum of records', 'without recordChecksum'],
   ['no epoch', 'without recordEpoch'],
   ['no revocation', 'without revocation'],

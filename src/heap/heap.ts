@@ -57,7 +57,8 @@ export class Heap {
   }
 
   /**
-   * Allocates an object of at least `size` bytes. Durable when it returns, with one fence.
+   * Allocates an object of at least `size` bytes. Durable when it returns, with one fence; one more, before
+   * it, when the heap needs another chunk, whose head is zeroed first (also within a transaction).
    * `type` is a tag of its owner's, 0 to 65535, by which `objects` finds it; objects of different
    * types share no slab.
    * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_TOO_LARGE, ERR_TX_ACTIVE
@@ -88,7 +89,7 @@ export class Heap {
   /**
    * Allocates an object and stores its pointer at `link`, eight bytes within an object of this heap,
    * both or neither: no crash leaves an object that nothing points to. Durable when it returns, with
-   * one fence.
+   * one fence (two as `allocate`).
    * @throws PlinthError as `allocate`, ERR_BAD_POINTER for a link outside of any object
    */
   allocateInto(link: number, size: number, type = 0): number {

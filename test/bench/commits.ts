@@ -111,7 +111,7 @@ function nativeCall(_scratch: Scratch, name: string): Case {
 }
 
 /** The floor: a line stored in a ring of the log's size, written back, fenced. */
-function append(scratch: Scratch, name: string): Case {
+export function append(scratch: Scratch, name: string): Case {
   const addon = loadAddon()!
   const { slot, memory } = makeMapping(scratch, LOG_BYTES)
   const words = new Float64Array(memory)
@@ -147,7 +147,7 @@ function transactEmpty(scratch: Scratch, name: string): Case {
 }
 
 /** The native part of commit-64B: a record that is ready, checksummed, appended, fenced, applied. */
-function commitCall(scratch: Scratch, name: string): Case {
+export function commitCall(scratch: Scratch, name: string): Case {
   const addon = loadAddon()!
   const log = makeMapping(scratch, LOG_BYTES)
   const home = makeMapping(scratch, HOT_BYTES)

@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { append, commitCall } from '../commits.js'
 import { median, quantile } from '../measure.js'
 import { describeMachine } from '../report.js'
 import { Scratch } from '../scratch.js'
@@ -43,6 +44,8 @@ const OPERATIONS: Record<Case, number> = {
   'bytes-per-byte-64B': 1,
   'open-1M': 1,
 }
+
+const FLOOR_OPERATIONS = 60_000
 
 const { values } = parseArgs({
   options: {
@@ -113,8 +116,18 @@ const names = CASES.filter((name) => only === undefined || only.includes(name))
 const samples = new Map(
   names.map((name) => [name, { plinth: new Float64Array(rounds), peer: new Float64Array(rounds) }]),
 )
+/** What one record costs whatever it is for, in the same rounds: no operation above can be faster. */
+const floors =
+  only === undefined ? [append(scratch, 'append-64B'), commitCall(scratch, 'commit-call-64B')] : []
+const floorSamples = floors.map(() => new Float64Array(rounds))
 const WARMUP = 3
 for (let round = -WARMUP; round < rounds; round++) {
+  for (const [i, { run }] of floors.entries()) {
+    const started = performance.now()
+    run(FLOOR_OPERATIONS)
+    const elapsed = performance.now() - started
+    if (round >= 0) floorSamples[i]![round] = (elapsed * 1e6) / FLOOR_OPERATIONS
+  }
   for (const name of names) {
     // Its rounds are long and few do.
     const rare = name === 'open-1M' || name === 'bytes-per-byte-64B'
@@ -166,6 +179,14 @@ for (const name of names) {
     )
   }
 }
+for (const [i, { name, note }] of floors.entries()) {
+  const own = median(floorSamples[i]!)
+  console.log(
+    values.json
+      ? JSON.stringify({ name, plinth: own, unit: 'ns' })
+      : `${name.padEnd(20)}${own.toFixed(1).padStart(12)}${quantile(floorSamples[i]!, 0.25).toFixed(1).padStart(12)}${' '.repeat(20)}  ${note!()}`,
+  )
+}
 // A checkpoint leaves some; few pairs mostly run without one, many with their share.
 for (const [name, what, pairs] of [
   ['garbage-per-pair', 'allocate + free', 500],
@@ -178,5 +199,6 @@ for (const [name, what, pairs] of [
       : `garbage of ${what} on the JavaScript heap: ${garbage.toFixed(4)} bytes`,
   )
 }
+for (const floor of floors) floor.close!()
 plinth.close()
 await peer.end()

@@ -10,6 +10,7 @@ import { LINE_BYTES } from '../base/units.js'
 import { COUNTER, type Granularity, linesOf, type Mapping, Media } from '../media/media.js'
 import { MAILBOX, type Staging } from '../media/staging.js'
 import type { NativeAddon } from '../native/addon.js'
+import { bindStaging } from './commit-call.js'
 import type { Mapper, Sharing } from './mapper.js'
 
 const NO_BYTES = new Uint8Array(0)
@@ -89,13 +90,8 @@ export class LineMedia extends Media {
   }
 
   #bind(staging: Staging): void {
-    this.#commitCall = this.#addon.bindCommit(
-      staging.u8.buffer as ArrayBuffer,
-      staging.mailbox,
-      staging.targets,
-    )
+    this.#commitCall = bindStaging(this.#addon, staging)
     this.#bound = staging
-    staging.bound = true
   }
 
   protected appendBytesOf(at: number, record: Uint8Array): void {

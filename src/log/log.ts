@@ -24,7 +24,7 @@ import { ANCHOR_STATE, type SlotCounts } from '../layout/anchor.js'
 import type { Geometry } from '../layout/geometry.js'
 import { RECORD_ALIGN, RECORD_HEADER_BYTES, RECORD_SKIP } from '../layout/record.js'
 import type { Mapping, Media } from '../media/media.js'
-import { MAILBOX, Staging } from '../media/staging.js'
+import { MAILBOX, MAILBOX_FLAG, Staging } from '../media/staging.js'
 import type { Anchors, AnchorValues } from './anchors.js'
 import { Batch } from './batch.js'
 import { isObserved, type Observed, observe } from './diagnostics.js'
@@ -111,7 +111,7 @@ export class Log implements Observed {
     for (const { mailbox } of [this.#staging, this.#skip]) {
       mailbox[MAILBOX.SEED] = seed
       mailbox[MAILBOX.LOG_SLOT] = start.head.slot
-      mailbox[MAILBOX.FLAGS] = media.granularity === 'byte' ? 1 : 0
+      mailbox[MAILBOX.FLAGS] = media.granularity === 'byte' ? MAILBOX_FLAG.NO_WRITE_BACK : 0
     }
     this.#measureRoom()
   }

@@ -20,8 +20,16 @@ export const MAILBOX = {
   RECORD_BYTES: 2,
   SEED: 3,
   TARGET_COUNT: 4,
-  /** Bit 0: no write-back is needed, the platform flushes its caches at power loss. */
   FLAGS: 5,
+} as const
+/** Bits of the flags. */
+export const MAILBOX_FLAG = {
+  /** No write-back is needed, the platform flushes its caches at power loss. */
+  NO_WRITE_BACK: 1,
+  /** The checksum alone. */
+  SEAL: 2,
+  /** The home places alone. */
+  APPLY: 4,
 } as const
 export const TARGET_WORDS = 4
 

@@ -9,7 +9,7 @@
 
 /* MAILBOX in staging.ts has the same numbers. */
 enum { LOG_SLOT, LOG_OFFSET, RECORD_BYTES, SEED, TARGET_COUNT, FLAGS, MAILBOX_WORDS = 8 };
-enum { FLAG_NO_WRITE_BACK = 1 };
+enum { FLAG_NO_WRITE_BACK = 1, FLAG_SEAL = 2, FLAG_APPLY = 4 };
 enum { TARGET_SLOT, TARGET_OFFSET, TARGET_SOURCE, TARGET_BYTES, TARGET_WORDS };
 
 #define RECORD_BYTES_MIN 8
@@ -87,6 +87,22 @@ static inline void prefetch_home(const Binding *binding, uint32_t i) {
   __builtin_prefetch(binding->state->mappings[target[TARGET_SLOT]].base + target[TARGET_OFFSET], 1);
 }
 
+/** Writes the checksum into the record's first word. */
+static inline void seal(const State *state, uint32_t seed, uint8_t *record, uint32_t bytes) {
+  const uint32_t crc = ~state->processor.checksum(~seed, record + 4, bytes - 4);
+  memcpy(record, &crc, 4);
+}
+
+/** Stores all targets in their home places. */
+static inline void apply(const Binding *binding, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (i + PREFETCHED < count) prefetch_home(binding, i + PREFETCHED);
+    const uint32_t *target = binding->targets + (size_t)i * TARGET_WORDS;
+    copy_short(binding->state->mappings[target[TARGET_SLOT]].base + target[TARGET_OFFSET],
+               binding->staging + target[TARGET_SOURCE], target[TARGET_BYTES]);
+  }
+}
+
 static napi_value commit(napi_env env, napi_callback_info info) {
   void *data;
   if (napi_get_cb_info(env, info, NULL, NULL, NULL, &data) != napi_ok) return NULL;
@@ -106,8 +122,10 @@ static napi_value commit(napi_env env, napi_callback_info info) {
                 (unsigned long long)binding->staging_length, bytes);
     return NULL;
   }
-  uint8_t *log = home(state, mailbox[LOG_SLOT], mailbox[LOG_OFFSET], bytes);
-  if (log == NULL) {
+  /* Media that append in their own way ask for parts of a commit. */
+  const uint32_t parts = mailbox[FLAGS] & (FLAG_SEAL | FLAG_APPLY);
+  uint8_t *log = parts != 0 ? NULL : home(state, mailbox[LOG_SLOT], mailbox[LOG_OFFSET], bytes);
+  if (parts == 0 && log == NULL) {
     throw_range(env, "The record must lie inside a writable mapping");
     return NULL;
   }
@@ -126,13 +144,17 @@ static napi_value commit(napi_env env, napi_callback_info info) {
     }
   }
 
+  if (parts != 0) {
+    if (parts & FLAG_SEAL) seal(state, mailbox[SEED], staging, bytes);
+    if (parts & FLAG_APPLY) apply(binding, count);
+    return NULL;
+  }
   /* The fence takes longer than a cache miss: the lines that are stored to behind it are fetched
      meanwhile (4 % of a commit). */
   for (uint32_t i = 0; i < count && i < PREFETCHED; i++) prefetch_home(binding, i);
 
   /* 1. The checksum. A crash up to the fence leaves a record that fails it, or a whole one. */
-  const uint32_t crc = ~state->processor.checksum(~mailbox[SEED], staging + 4, bytes - 4);
-  memcpy(staging, &crc, 4);
+  seal(state, mailbox[SEED], staging, bytes);
   /* 2 and 3. The record goes to the log, by ordinary stores: see copy_write_back. */
   if (mailbox[FLAGS] & FLAG_NO_WRITE_BACK) {
     copy_short(log, staging, bytes);
@@ -142,12 +164,7 @@ static napi_value commit(napi_env env, napi_callback_info info) {
   /* 4. The commit point. No home place may be stored before it. */
   fence();
   /* 5. The home places. Not written back: the log has them until a checkpoint. */
-  for (uint32_t i = 0; i < count; i++) {
-    if (i + PREFETCHED < count) prefetch_home(binding, i + PREFETCHED);
-    const uint32_t *target = binding->targets + (size_t)i * TARGET_WORDS;
-    copy_short(state->mappings[target[TARGET_SLOT]].base + target[TARGET_OFFSET],
-               staging + target[TARGET_SOURCE], target[TARGET_BYTES]);
-  }
+  apply(binding, count);
   return NULL;
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { MAILBOX, MAILBOX_WORDS, TARGET_WORDS } from '../../src/media/staging.js'
+import { MAILBOX, MAILBOX_FLAG, MAILBOX_WORDS, TARGET_WORDS } from '../../src/media/staging.js'
 import { native, onNative, pattern, withMapping } from './native-support.js'
 
 const STAGING_BYTES = 4096
@@ -90,6 +90,42 @@ describe('native: commit', onNative, () => {
       assert.deepEqual(bench.memory.slice(0, 200), bench.record.slice(0, 200))
       assert.equal(bench.memory[200], 0xaa)
     })
+  })
+
+  it('does the checksum alone, the targets alone, or both, whatever the log', () => {
+    for (const flags of [
+      MAILBOX_FLAG.SEAL,
+      MAILBOX_FLAG.APPLY,
+      MAILBOX_FLAG.SEAL | MAILBOX_FLAG.APPLY,
+    ]) {
+      withCommit((bench) => {
+        const { commit, record, mailbox, targets, memory, slot } = bench
+        fill(bench, 0, 128, 2)
+        mailbox[MAILBOX.LOG_SLOT] = 4294967295
+        mailbox[MAILBOX.FLAGS] = flags
+        targets.set([slot, 4096, 8, 16, slot, 4200, 40, 7])
+        const expected = memory.slice()
+        const checked = record.slice()
+        if (flags & MAILBOX_FLAG.SEAL) {
+          const crc = native().crc32c(0x12345678, record, 4, 124)
+          new DataView(checked.buffer).setUint32(0, crc, true)
+        }
+        if (flags & MAILBOX_FLAG.APPLY) {
+          expected.set(checked.subarray(8, 24), 4096)
+          expected.set(checked.subarray(40, 47), 4200)
+        }
+        commit()
+        assert.equal(Buffer.compare(record, checked), 0)
+        assert.equal(Buffer.compare(memory, expected), 0)
+        // The same is refused as in a whole one.
+        targets[5] = 8192 - 6
+        assert.throws(commit, { code: 'ERR_OUT_OF_RANGE' })
+        targets[5] = 4200
+        mailbox[MAILBOX.RECORD_BYTES] = 7
+        assert.throws(commit, { code: 'ERR_OUT_OF_RANGE' })
+        assert.equal(Buffer.compare(memory, expected), 0)
+      })
+    }
   })
 
   for (const [what, spoil] of refusals) {

@@ -9,6 +9,7 @@
             "src/native/arguments.c",
             "src/native/mapping.c",
             "src/native/extents.c",
+            "src/native/residency.c",
             "src/native/flush.c",
             "src/native/checksum.c",
             "src/native/commit.c",

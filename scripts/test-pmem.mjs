@@ -25,6 +25,7 @@ const SUITES = [
   'pmem/recovery',
   'device/media-contract',
   'device/volume-contract',
+  'device/residency',
   'device/syscalls',
   'crash/kill.',
 ]

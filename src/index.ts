@@ -21,6 +21,7 @@ export { formatRepair, type RepairOptions, type RepairReport } from './check/rep
 export { type Environment, environment } from './device/environment.js'
 export type { DeviceKind } from './device/identify.js'
 export type { Backend } from './device/mapper.js'
+export type { VolumeRange } from './device/residency.js'
 export type { Heap } from './heap/heap.js'
 export type { ClassStats, HeapStats } from './heap/heap-stats.js'
 export type { HeapOptions } from './heap/heaps.js'

@@ -5,7 +5,7 @@ import { defineCommand, exitsWith } from './command.js'
 import { usage } from './errors.js'
 import { type JsonOption, paint, plain, print, table } from './output.js'
 import { progress } from './progress.js'
-import { formatBytes, formatCount, formatTime } from './units.js'
+import { formatBytes, formatCount, formatTime, plural } from './units.js'
 
 interface Options extends JsonOption {
   readonly seconds: number
@@ -189,16 +189,18 @@ function measureBandwidth(
 
 /** One sentence: what limits a durable commit here. */
 function boundOf(operations: readonly Measured[], granularity: Granularity, kind: string): string {
-  const of = (name: string) => operations.find((each) => each.name === name)!.medianNs
+  const find = (name: string) => operations.find((each) => each.name === name)!
+  const of = (name: string) => find(name).medianNs
   const commit = of(COMMIT)
   const line = of('persist of a line')
   const call = of('no-op system call')
   const share = Math.min(100, Math.round((100 * line) / commit))
   if (granularity === 'page') {
-    const gain = commit / of(GROUPED)
+    const grouped = find(GROUPED)
+    const barriers = Math.max(1, Math.round(grouped.barriers * GROUP))
     return (
       `${kind === 'tmpfs' ? 'The kernel is the bound, for there is no device' : 'The device is the bound'}: a commit takes ${formatTime(commit)}, a line made durable ${formatTime(line)}, ` +
-      `and a system call ${formatTime(call)} of that; ${GROUP} commits at once share barriers and are ${gain.toFixed(1)} times as many.`
+      `and a system call ${formatTime(call)} of that; ${GROUP} commits at once share ${barriers === 1 ? 'one barrier' : plural(barriers, 'barrier')} and take ${formatTime(grouped.medianNs * GROUP)} together.`
     )
   }
   return (

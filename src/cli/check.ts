@@ -2,7 +2,7 @@
 import { type Finding, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { EXIT } from './errors.js'
-import { type JsonOption, next, paint, plain, print, shell, table } from './output.js'
+import { type JsonOption, next, PLINTH, paint, plain, print, shell, table } from './output.js'
 import { plural } from './units.js'
 
 export const check = defineCommand({
@@ -35,12 +35,12 @@ function verdict(damage: readonly Finding[]): string {
 function adviceOn(damage: readonly Finding[], path: string): string | undefined {
   if (damage.length === 0) return undefined
   const has = (code: Finding['code']) => damage.some((finding) => finding.code === code)
-  if (has('restore-incomplete')) return `plinth restore ${shell(path)} with the dump, again`
-  if (has('not-a-volume')) return `plinth probe ${shell(path)} tells what is there`
+  if (has('restore-incomplete')) return `${PLINTH} restore ${shell(path)} with the dump, again`
+  if (has('not-a-volume')) return `${PLINTH} probe ${shell(path)} tells what is there`
   if (damage.some(({ fixable }) => fixable)) {
-    return `plinth repair ${shell(path)} shows what it would do`
+    return `${PLINTH} repair ${shell(path)} shows what it would do`
   }
-  return `plinth repair ${shell(path)} --drop-damaged shows what would have to be given up; take a copy of the device first`
+  return `${PLINTH} repair ${shell(path)} --drop-damaged shows what would have to be given up; take a copy of the device first`
 }
 
 const SEVERITY_PAINT = { info: paint.dim, warning: paint.yellow, error: paint.red } as const

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { environment, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { EXIT } from './errors.js'
-import { facts, type JsonOption, next, paint, plain, print } from './output.js'
+import { facts, type JsonOption, next, PLINTH, paint, plain, print } from './output.js'
 
 export const doctor = defineCommand({
   usage: 'doctor',
@@ -175,5 +175,5 @@ function doctorText(value: ReturnType<typeof examine>): string {
   const problems = missing.map(
     ({ what, meaning, remedy }) => `\n\n${paint.red(what)}: ${plain(meaning)}${next(remedy)}`,
   )
-  return `${text}${problems.join('') || next('plinth probe <device>')}`
+  return `${text}${problems.join('') || next(`${PLINTH} probe <device>`)}`
 }

@@ -3,7 +3,7 @@ import { type FormatOptions, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { infoOf, infoText } from './info.js'
-import { type JsonOption, next, paint, plain, print, shell } from './output.js'
+import { type JsonOption, next, PLINTH, paint, plain, print, shell } from './output.js'
 import { parseBytes } from './units.js'
 import { contentsOf, reading } from './volume.js'
 
@@ -43,7 +43,7 @@ export const format = defineCommand({
         const value = infoOf(volume)
         print({ json }, value, () => {
           const use = `const volume = Volume.open(${JSON.stringify(path)})`
-          return `${paint.green('formatted')}\n${infoText(value)}${next(`${use}, or plinth info ${shell(path)}`)}`
+          return `${paint.green('formatted')}\n${infoText(value)}${next(`${use}, or ${PLINTH} info ${shell(path)}`)}`
         })
       })
       return undefined

@@ -6,7 +6,7 @@ import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { CommandError, EXIT } from './errors.js'
 import { inputOf } from './files.js'
-import { type JsonOption, next, plain, print, shell } from './output.js'
+import { type JsonOption, next, PLINTH, plain, print, shell } from './output.js'
 import { progress } from './progress.js'
 import { describeChunk } from './rm.js'
 import { parseBytes } from './units.js'
@@ -53,7 +53,7 @@ export const importChunk = defineCommand({
       const value = { id, name, offset, size: chunkSize, bytes, replaced: old !== undefined }
       print(options, value, () => {
         const what = `imported ${describeChunk({ id, name, size: chunkSize })}`
-        return `${what}${old === undefined ? '' : ', the old one is freed'}${next(`plinth ls ${shell(path)}`)}`
+        return `${what}${old === undefined ? '' : ', the old one is freed'}${next(`${PLINTH} ls ${shell(path)}`)}`
       })
       return undefined
     }),

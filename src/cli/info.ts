@@ -1,7 +1,7 @@
 /** `plinth info`: the volume in a few lines. */
 import type { Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
-import { bar, facts, type JsonOption, next, paint, plain, print, shell } from './output.js'
+import { bar, facts, type JsonOption, next, PLINTH, paint, plain, print, shell } from './output.js'
 import { GRANULARITIES, KINDS } from './probe.js'
 import { formatBytes, formatPercent, plural } from './units.js'
 import { heapNames, reading } from './volume.js'
@@ -15,7 +15,7 @@ export const info = defineCommand({
   exitsWith((path: string, options: JsonOption) =>
     reading(path, (volume) => {
       const value = infoOf(volume)
-      print(options, value, () => infoText(value) + next(`plinth ls ${shell(path)}`))
+      print(options, value, () => infoText(value) + next(`${PLINTH} ls ${shell(path)}`))
       return undefined
     }),
   ),

@@ -1,7 +1,7 @@
 /** `plinth ls`: chunks and heaps in columns. */
 import type { HeapStats, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
-import { type JsonOption, next, paint, plain, print, shell, table } from './output.js'
+import { type JsonOption, next, PLINTH, paint, plain, print, shell, table } from './output.js'
 import { formatBytes, formatCount, formatPercent, plural } from './units.js'
 import { heapNames, heapOf, reading } from './volume.js'
 
@@ -63,7 +63,7 @@ function listText({ chunks, heaps }: ReturnType<typeof listOf>, path: string): s
       : `${plural(chunks.length, 'chunk')}, ${formatBytes(total)}`,
   ]
   if (heaps.length > 0) summary.push(plural(heaps.length, 'heap'))
-  const tail = `${summary.join('; ')}${next(`plinth map ${shell(path)} draws where they are`)}`
+  const tail = `${summary.join('; ')}${next(`${PLINTH} map ${shell(path)} draws where they are`)}`
   return [...parts, tail].join('\n\n')
 }
 

@@ -44,6 +44,17 @@ async function write(file: string, text: string, { force }: Options): Promise<st
   return file
 }
 
-function dataOf({ info, stats, owners, stretches, freeRuns }: Picture) {
-  return { volume: info, stats, owners, stretches, freeRuns }
+function dataOf({ info, stats, owners, stretches, freeRuns, residency }: Picture) {
+  return {
+    volume: info,
+    stats,
+    // Where the kernel does not tell, null here and nothing at the stretches.
+    residentBytes: residency?.bytes ?? null,
+    owners,
+    stretches: stretches.map((stretch, i) => ({
+      ...stretch,
+      ...(residency !== undefined && { residentBytes: residency.stretches[i] }),
+    })),
+    freeRuns,
+  }
 }

@@ -80,6 +80,9 @@ export function bar(share: number, width: number): string {
   return '█'.repeat(filled) + paint.dim('░'.repeat(width - filled))
 }
 
+/** How the command is called: whom npx ran it for has no `plinth` in the path (npm sets this for npx). */
+export const PLINTH = process.env.npm_command === 'exec' ? 'npx plinth' : 'plinth'
+
 /** What to do next. */
 export function next(text: string): string {
   return `\n\n${paint.dim('next')}  ${text}`

@@ -4,7 +4,7 @@ import { findingsTable, placeText } from './check.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { EXIT } from './errors.js'
-import { type JsonOption, next, paint, plain, print, shell, table } from './output.js'
+import { type JsonOption, next, PLINTH, paint, plain, print, shell, table } from './output.js'
 import { plural } from './units.js'
 import { contentsOf } from './volume.js'
 
@@ -69,6 +69,7 @@ function reportText(
   if (remaining.length > 0) parts.push(`${paint.yellow('remaining')}\n${findingsTable(remaining)}`)
   const flag = drops ? ' --drop-damaged' : ''
   const text = parts.join('\n\n')
-  if (dryRun && fixes.length > 0) return text + next(`plinth repair ${shell(path)}${flag} --apply`)
+  if (dryRun && fixes.length > 0)
+    return text + next(`${PLINTH} repair ${shell(path)}${flag} --apply`)
   return text
 }

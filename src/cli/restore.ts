@@ -8,7 +8,7 @@ import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { CommandError, EXIT, usage } from './errors.js'
 import { inputOf } from './files.js'
-import { facts, type JsonOption, next, plain, print, shell } from './output.js'
+import { facts, type JsonOption, next, PLINTH, plain, print, shell } from './output.js'
 import { progress } from './progress.js'
 import { type Dump, readDump } from './stream/read-dump.js'
 import type { DumpedVolume } from './stream/write-dump.js'
@@ -281,7 +281,7 @@ function resultText(path: string, value: Plan & { dryRun: boolean; from: DumpedV
     ['dumped', from.dumped],
     ['layout', layout === 'same' ? LAYOUT_SAME : LAYOUT_NEW],
   ])
-  return text + next(dryRun ? 'the same without --dry-run' : `plinth check ${shell(path)}`)
+  return text + next(dryRun ? 'the same without --dry-run' : `${PLINTH} check ${shell(path)}`)
 }
 
 const LAYOUT_SAME = 'same: uuid, ids, offsets and pointers are those of the source'

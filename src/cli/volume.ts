@@ -1,7 +1,7 @@
 /** Volumes and chunks as arguments of commands. */
 import { type Backend, type Chunk, type ChunkInfo, type Granularity, Volume } from '../index.js'
 import { CommandError, EXIT } from './errors.js'
-import { plain } from './output.js'
+import { PLINTH, plain } from './output.js'
 
 /** Opens for reading, closes whatever happens. */
 export async function reading<T>(
@@ -37,7 +37,7 @@ export function findChunk(volume: Volume, asked: string): Chunk {
   throw new CommandError(
     EXIT.DEVICE,
     'ERR_CHUNK_NOT_FOUND',
-    `no chunk has the name or id '${plain(asked)}'; plinth ls shows what there is`,
+    `no chunk has the name or id '${plain(asked)}'; ${PLINTH} ls shows what there is`,
   )
 }
 

@@ -14,6 +14,7 @@ import { type Lock, lockDevice, openOrThrow } from './lock.js'
 import { type Backend, CopyMapper, loadMapper, type Mapper, type Sharing } from './mapper.js'
 import { PageMedia } from './page-media.js'
 import { readBytes } from './read.js'
+import { residentBytes, type VolumeRange } from './residency.js'
 
 export interface DeviceOptions {
   readonly path: string
@@ -134,6 +135,16 @@ export class Device {
   /** Bytes of the device, read before any volume is known; zeros behind its end and for bad blocks. */
   read(offset: number, length: number): Uint8Array {
     return readBytes(this.#fd, this, this.#addon, offset, length)
+  }
+
+  /**
+   * For each range its bytes that the page cache holds; undefined where there is none, because loads
+   * go to the device itself, or where the kernel does not tell.
+   * @throws PlinthError ERR_DEVICE_IO
+   */
+  residentBytes(ranges: readonly VolumeRange[]): number[] | undefined {
+    if (this.#sharing === 'sync' || this.backend !== 'native') return undefined
+    return residentBytes(this.#fd, this.path, this.#addon!, ranges)
   }
 
   /** Makes a regular file so long, every byte of it backed. */

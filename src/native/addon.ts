@@ -10,6 +10,8 @@ export interface NativeAddon {
   readonly flushInstruction: 'clwb' | 'clflushopt' | 'clflush' | 'dc cvap' | 'dc cvac' | 'none'
   /** Whether CRC-32C is computed by an instruction. */
   readonly hardwareChecksum: boolean
+  /** Bytes of a page of this kernel: 4096, or 16384 or 65536 on arm64. */
+  readonly pageBytes: number
 
   /** Takes a lock on the open file description (flock, never waiting). False: somebody holds it. */
   lock(fd: number, exclusive: boolean): boolean
@@ -22,6 +24,13 @@ export interface NativeAddon {
    * offset in the file, offset on the device, length. Throws where the filesystem does not say.
    */
   extents(fd: number): Float64Array
+  /**
+   * Which pages of a file or block device are in the page cache (mincore): 1 or 0 for each page from
+   * `offset` on, a byte of `out` a page, at most RESIDENCY_BYTES_MAX of the device at once. The last
+   * page may be a part of one. Throws EOPNOTSUPP for a file with DAX. A caller that neither owns the
+   * file nor may write it is told 1 for all of them (mincore(2)).
+   */
+  residentPages(fd: number, offset: number, out: Uint8Array): void
 
   /**
    * Maps `length` bytes (at most 4 GiB) from position `offset` (up to 2^53) and returns the slot.
@@ -76,6 +85,9 @@ export interface NativeAddon {
    * at staging[0]; (2) copies staging[0, bytes) to the log mapping; (3) unless mailbox[5] bit 0 is
    * set, writes back those lines; (4) fences; (5) copies each target's bytes from staging to its
    * mapping. All ranges are checked before (1); a wrong one throws and nothing has happened.
+   *
+   * With mailbox[5] bit 1 it is (1) alone, with bit 2 (5) alone, with both the two: for media that have
+   * their own way to the log.
    */
   bindCommit(staging: ArrayBuffer, mailbox: Uint32Array, targets: Uint32Array): () => void
 
@@ -114,6 +126,9 @@ export interface NativeAddon {
   /** A call that does nothing, for the benchmark. */
   noop(): void
 }
+
+/** What one call of `residentPages` may ask about: the vector stays small, and so does the pause. */
+export const RESIDENCY_BYTES_MAX = 2 ** 30
 
 /** Flags of `map`. Shared and writable is 0. */
 export const MAP = {

@@ -33,8 +33,7 @@ int block_device_size(int fd, uint64_t *size) {
   return ioctl(fd, BLKGETSIZE64, size) == 0 ? 0 : errno;
 }
 
-/** Where a mapping of `fd` must end; no limit when the kernel knows none (device-dax). */
-static int mappable_size(int fd, uint64_t *size) {
+int mappable_size(int fd, uint64_t *size) {
   struct statx status;
   if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &status) != 0) return errno;
   if (S_ISBLK(status.stx_mode)) return block_device_size(fd, size);

@@ -173,10 +173,11 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     return NULL;
   }
 
-  napi_value instruction, hardware;
+  napi_value instruction, hardware, page;
   if (napi_create_string_utf8(env, state->processor.flush_name, NAPI_AUTO_LENGTH, &instruction) !=
         napi_ok ||
-      napi_get_boolean(env, state->processor.hardware_checksum, &hardware) != napi_ok) {
+      napi_get_boolean(env, state->processor.hardware_checksum, &hardware) != napi_ok ||
+      napi_create_double(env, (double)state->page, &page) != napi_ok) {
     throw_state(env, "the addon could not be set up");
     return NULL;
   }
@@ -185,10 +186,12 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   const napi_property_descriptor properties[] = {
     VALUE("flushInstruction", instruction),
     VALUE("hardwareChecksum", hardware),
+    VALUE("pageBytes", page),
     FUNCTION("lock", plinth_lock),
     FUNCTION("blockDeviceSize", plinth_block_device_size),
     FUNCTION("allocate", plinth_allocate),
     FUNCTION("extents", plinth_extents),
+    FUNCTION("residentPages", plinth_resident_pages),
     FUNCTION("map", plinth_map),
     FUNCTION("buffer", plinth_buffer),
     FUNCTION("detach", plinth_detach),

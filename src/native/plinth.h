@@ -5,6 +5,8 @@
  *   flush.c       write-back and fence: which instruction, and the durable copies
  *   checksum.c    CRC-32C
  *   mapping.c     slots: map, wrap, detach, unmap; what is done with their bytes
+ *   extents.c     where a file lies on the device below it
+ *   residency.c   which pages are in the page cache
  *   commit.c      the fused call of a commit
  *   writer.c      writes off the event loop
  *   module.c      the table of functions, and the life of one thread's state
@@ -29,6 +31,8 @@
 #define POSITION_MAX 9007199254740991u
 /** An ArrayBuffer of Node 20 ends here. */
 #define MAPPING_BYTES_MAX (UINT64_C(1) << 32)
+/** Asked about at once: bounds the answer, which is a byte a page, and the time of the call. */
+#define RESIDENCY_BYTES_MAX (UINT64_C(1) << 30)
 
 typedef enum {
   FLUSH_NONE,
@@ -130,7 +134,7 @@ static inline void fence(void) {
 
 void checksum_detect(Processor *out);
 
-/* mapping.c, commit.c, writer.c: the functions of addon.ts */
+/* mapping.c, extents.c, residency.c, commit.c, writer.c: the functions of addon.ts */
 
 napi_value plinth_map(napi_env env, napi_callback_info info);
 napi_value plinth_buffer(napi_env env, napi_callback_info info);
@@ -144,6 +148,7 @@ napi_value plinth_zero_persist(napi_env env, napi_callback_info info);
 napi_value plinth_private_pages(napi_env env, napi_callback_info info);
 napi_value plinth_discard(napi_env env, napi_callback_info info);
 napi_value plinth_extents(napi_env env, napi_callback_info info);
+napi_value plinth_resident_pages(napi_env env, napi_callback_info info);
 napi_value plinth_bind_commit(napi_env env, napi_callback_info info);
 napi_value plinth_create_writer(napi_env env, napi_callback_info info);
 napi_value plinth_start_write(napi_env env, napi_callback_info info);
@@ -152,6 +157,8 @@ napi_value plinth_close_writer(napi_env env, napi_callback_info info);
 
 /** Bytes of a block device: 0 or the errno. */
 int block_device_size(int fd, uint64_t *size);
+/** Where a mapping must end; no limit when the kernel knows none (device-dax). 0 or the errno. */
+int mappable_size(int fd, uint64_t *size);
 /** The leftovers of a thread that ends. */
 void mappings_release(napi_env env, State *state);
 void writers_release(State *state);

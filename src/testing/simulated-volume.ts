@@ -50,6 +50,7 @@ export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
         backend: 'memory',
         media,
         readable,
+        residentBytes: () => undefined,
         close: () => media.close(),
       },
       load,

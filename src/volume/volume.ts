@@ -11,6 +11,7 @@ import type { RepairOptions, RepairReport } from '../check/repair.js'
 import { Device } from '../device/device.js'
 import type { DeviceKind } from '../device/identify.js'
 import type { Backend } from '../device/mapper.js'
+import type { VolumeRange } from '../device/residency.js'
 import type { Heap } from '../heap/heap.js'
 import { type HeapOptions, Heaps } from '../heap/heaps.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
@@ -32,6 +33,7 @@ import {
   parseOpenOptions,
 } from './options.js'
 import { type Probe, probe } from './probe.js'
+import { checkRanges } from './ranges.js'
 import { complete, formatIncomplete, type Restore, type RestoreOptions } from './restore.js'
 
 /** What a volume stands on: a device, or media of a test. */
@@ -42,6 +44,8 @@ interface Standing {
   readonly media: Media
   /** What is on the device, beside any mapping. */
   readonly readable: Readable
+  /** Undefined where there is no page cache, or the kernel does not tell. */
+  residentBytes(ranges: readonly VolumeRange[]): number[] | undefined
   close(): void
 }
 
@@ -113,6 +117,7 @@ export class Volume {
           backend: device.backend,
           media,
           readable: readableOf(device),
+          residentBytes: (ranges) => device.residentBytes(ranges),
           close: () => device.close(),
         },
         (checkWritable) =>
@@ -398,6 +403,22 @@ export class Volume {
         ...(badBlocks.length > 0 && { badBlocks }),
       }
     })
+  }
+
+  /**
+   * For each range of the device its bytes that are in memory now, in the kernel's page cache, whoever
+   * brought them there: `chunks()` and `stats().areas` are such ranges. Not counted is what this process
+   * has stored and not yet made durable, and memory that is not the page cache.
+   * @returns undefined where loads go to the device past any page cache (device-dax, a file with DAX),
+   *   for media in memory, for the mmap-io backend, and where the kernel does not tell: since Linux 5.2
+   *   it tells only a process that owns the file or block device or may write it (mincore(2); kernel
+   *   commit 134fca9063ad)
+   * @throws PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED, ERR_DEVICE_IO
+   */
+  residentBytes(ranges: readonly VolumeRange[]): number[] | undefined {
+    this.#checkOpen()
+    checkRanges(ranges, this.#loaded.geometry.sizeBytes)
+    return this.#standing.residentBytes(ranges)
   }
 
   /**

@@ -4,6 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { Volume } from 'plinth'
+import { formatTime } from '../../src/cli/units.js'
 import { json, noTerminal, onTerminal, plinth, shell } from '../support/cli.js'
 import { inMemory, MIB } from '../support/devices.js'
 
@@ -67,6 +68,14 @@ describe('plinth', () => {
     )
     assert.equal(plinth(['--version']).out.trim(), version)
   })
+
+  test('what to do next is written as it was called', () =>
+    withVolume((path) => {
+      const run = (npm_command: string) => plinth(['info', path], { env: { npm_command } }).out
+      assert.match(run(''), /^next {2}plinth ls /m)
+      assert.match(run('exec'), /^next {2}npx plinth ls /m)
+      assert.match(run('test'), /^next {2}plinth ls /m)
+    }))
 
   const wrong: [what: string, args: string[], says: RegExp][] = [
     ['no command', [], /Usage: plinth/],
@@ -193,6 +202,11 @@ describe('looking', () => {
       assert(commit.barriers >= 1)
       assert.equal(value.bandwidth.length, 2)
       assert.match(value.bound, /is the bound/)
+      const grouped =
+        /; 64 commits at once share (?:one|\d+) barriers? and take ([\d.]+ [num]?s) together\.$/
+      const [, together] = grouped.exec(value.bound)!
+      const each = value.operations.find(({ name }: { name: string }) => /at once/.test(name))
+      assert.equal(together, formatTime(64 * each.medianNs))
       assert.deepEqual(json(['ls', path]).value, before)
       assert.equal(plinth(['check', path]).code, 0)
     }))

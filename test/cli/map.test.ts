@@ -1,6 +1,14 @@
 // What `plinth map` draws: in text, as SVG, and as a page that a browser opens, with ten chunks and with fifty thousand.
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type Browser, chromium, type Page } from 'playwright-core'
@@ -75,6 +83,86 @@ describe('the map in text', () => {
       assert.equal(owned, usedBytes + kept)
       assert(dataBytes > usedBytes)
     }))
+})
+
+/** A volume of 32 MiB with `read`, of which the first 300 000 bytes are in memory, and `hole`. */
+function makeSparse(folder: string): string {
+  const path = join(folder, 'device')
+  const dense = join(folder, 'dense')
+  Volume.format(dense, { size: 32 * MIB, label: 'sparse' })
+  {
+    using volume = Volume.open(dense)
+    volume.allocate({ size: 8 * MIB, name: 'read' }).write(0, new Uint8Array(300_000).fill(1))
+    volume.allocate({ size: 8 * MIB, name: 'hole' })
+  }
+  const image = readFileSync(dense)
+  const file = openSync(path, 'wx')
+  ftruncateSync(file, image.length)
+  for (let at = 0; at < image.length; at += 4096) {
+    const page = image.subarray(at, at + 4096)
+    if (page.some((byte) => byte !== 0)) writeSync(file, page, 0, 4096, at)
+  }
+  closeSync(file)
+  return path
+}
+
+const READ_BYTES = Math.ceil(300_000 / 4096) * 4096
+const noTmpfs = !existsSync('/dev/shm') && 'there is no tmpfs at /dev/shm'
+
+describe('the map of what is in memory', { skip: noTmpfs }, () => {
+  test('in text and as data: all of it, of each owner, and where', () =>
+    inMemory((folder) => {
+      const path = makeSparse(folder)
+      const { value } = json(['map', path])
+      const of = (wanted: string) =>
+        value.stretches.find(({ name }: { name: string }) => name === wanted).residentBytes
+      assert.equal(of('read'), READ_BYTES)
+      assert.equal(of('hole'), 0)
+      assert(value.residentBytes > READ_BYTES && value.residentBytes < 8 * MIB)
+      const { out } = plinth(['map', path])
+      assert.match(out, /^in memory +[\d.]+ [KM]iB of 32 MiB \([\d.]+ %\)$/m)
+      assert.match(out, /OF DEVICE {2}IN MEMORY$/m)
+      assert.match(out, /^a +read .* 3\.6 %$/m)
+      assert.match(out, /^b +hole .* 0 %$/m)
+      // What opening reads, the beginning of `read`, nothing of the rest.
+      assert.match(out, /^ +in memory {2}[▁-█]+·{40,}[▁-█]$/m)
+    }))
+
+  test('in files', () =>
+    inMemory((folder) => {
+      const path = makeSparse(folder)
+      const [svg, html] = [join(folder, 'map.svg'), join(folder, 'map.html')]
+      assert.equal(plinth(['map', path, '--svg', svg, '--html', html]).code, 0)
+      const drawn = readFileSync(svg, 'utf8')
+      assert.match(drawn, /<title>read\n8 MiB at \d+\n296 KiB in memory<\/title>/)
+      assert.match(drawn, /<title>hole\n8 MiB at \d+\n0 B in memory<\/title>/)
+      assert.match(drawn, /<path class="memory" opacity="1" d="M/)
+      assert.match(drawn, />in memory <tspan[^>]*>[\d.]+ [KM]iB of 32 MiB/)
+      const [, data = ''] = /id="data">(.*?)<\/script>/.exec(readFileSync(html, 'utf8'))!
+      const { memory } = JSON.parse(data)
+      assert.deepEqual(memory.chunks, [READ_BYTES, 0])
+      assert.equal(memory.cells.length, (32 * MIB) / memory.cellBytes)
+      const all = memory.cells.reduce((sum: number, percent: number) => sum + percent, 0)
+      assert.equal((all / 100) * memory.cellBytes, memory.bytes)
+    }))
+
+  const notRoot = process.getuid?.() !== 0 && 'becoming somebody else needs root'
+  test('nothing of it where the kernel does not tell', { skip: notRoot }, () =>
+    inMemory((folder) => {
+      const path = makeSparse(folder)
+      chmodSync(folder, 0o777)
+      chmodSync(path, 0o644)
+      const setting = { uid: 65534 }
+      const { value } = json(['map', path], setting)
+      assert.equal(value.residentBytes, null)
+      assert(value.stretches.every((stretch: object) => !('residentBytes' in stretch)))
+      assert.doesNotMatch(plinth(['map', path], setting).out, /in memory/i)
+      const [svg, html] = [join(folder, 'map.svg'), join(folder, 'map.html')]
+      assert.equal(plinth(['map', path, '--svg', svg, '--html', html], setting).code, 0)
+      assert.doesNotMatch(readFileSync(svg, 'utf8'), /in memory/)
+      assert.doesNotMatch(readFileSync(html, 'utf8'), /"memory":|<span class="faint">In memory/)
+    }),
+  )
 })
 
 describe('the map as files', () => {
@@ -208,6 +296,40 @@ describe('the map in a browser', { skip: noBrowser }, () => {
       }
       assert.notDeepEqual(shots[0], shots[1])
     }))
+
+  test('what is in memory: told under the pointer, listed and drawn', { skip: noTmpfs }, async () =>
+    inMemory(async (folder) => {
+      const path = makeSparse(folder)
+      const file = join(folder, 'map.html')
+      assert.equal(plinth(['map', path, '--html', file]).code, 0)
+      await inBrowser(file, 'light', async (page) => {
+        assert.match(await findTip(page, /^read/), /^in memory: 296 KiB \(3\.6 %\)$/m)
+        assert.match(await findTip(page, /^hole/), /^in memory: 0 B \(0 %\)$/m)
+        assert.match(await page.innerText('#legend'), /in memory\s*[\d.]+ [KM]iB · [\d.]+ %/)
+        const listed = () => page.locator('.row > :nth-child(4)').allInnerTexts()
+        await page.click('#head button:has-text("In memory")')
+        assert.deepEqual(await listed(), ['3.6 %', '0 %'])
+        await page.click('#head button:has-text("In memory")')
+        assert.deepEqual(await listed(), ['0 %', '3.6 %'])
+        // Rows of 2 MiB, 29 pixels from one to the next: a line below the first, none below a hole.
+        const dark = (await page.evaluate(`(() => {
+          const map = document.getElementById('map')
+          const width = map.width - 92
+          const { data } = map.getContext('2d').getImageData(92, 0, width, 200)
+          const count = (y) => {
+            let dark = 0
+            for (let i = y * width * 4; i < (y + 1) * width * 4; i += 4)
+              if (data[i + 3] > 200 && data[i] < 60) dark++
+            return dark
+          }
+          return [count(24), count(24 + 29 * 3), width]
+        })()`)) as [number, number, number]
+        const [beginning, hole, width] = dark
+        assert(beginning >= Math.floor((READ_BYTES / (2 * MIB)) * width), `${dark}`)
+        assert.equal(hole, 0)
+      })
+    }),
+  )
 
   test('fifty thousand chunks: all of them drawn, a few dozen rows in the table', async () =>
     inMemory(async (folder) => {

@@ -15,13 +15,20 @@ export interface CommandRun {
 export interface CommandSetting {
   readonly input?: string | Uint8Array
   readonly env?: NodeJS.ProcessEnv
+  /** Who runs it; needs root. */
+  readonly uid?: number
 }
 
-export function plinth(args: readonly string[], { input, env }: CommandSetting = {}): CommandRun {
+export function plinth(
+  args: readonly string[],
+  { input, env, uid }: CommandSetting = {},
+): CommandRun {
   const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], {
     cwd: root,
     input: input ?? '',
-    env: { ...process.env, ...env },
+    // Whether the tests themselves are run by npx must not show.
+    env: { ...process.env, npm_command: '', ...env },
+    ...(uid !== undefined && { uid, gid: uid }),
     timeout: 120_000,
     maxBuffer: 256 * 1024 * 1024,
   })

@@ -3,9 +3,10 @@ import { readFileSync } from 'node:fs'
 import { GRANULARITIES, KINDS } from '../probe.js'
 import { byPowerOfTwo, type RunCount } from '../stats.js'
 import { formatBytes, formatCount, formatPercent, plural } from '../units.js'
-import type { PageData } from './page.js'
+import type { PageData, PageMemory } from './page-data.js'
 import { DARK, GROUND, LIGHT, textOn } from './palette.js'
 import type { Picture } from './picture.js'
+import type { Residency } from './residency.js'
 import { escapeText } from './svg.js'
 
 export function htmlMap(picture: Picture): string {
@@ -41,7 +42,7 @@ export function htmlMap(picture: Picture): string {
 </section>
 <section class="card">
 <div class="bar"><h2>Chunks</h2><output id="count" class="faint"></output><input id="search" type="search" placeholder="Name, type or id" aria-label="Search chunks"></div>
-<div id="table" role="table" aria-label="Chunks"><div id="head" role="row"></div><div id="scroll" tabindex="0"><div id="rows" role="rowgroup"></div></div></div>
+<div id="table"${picture.residency === undefined ? '' : ' class="memory"'} role="table" aria-label="Chunks"><div id="head" role="row"></div><div id="scroll" tabindex="0"><div id="rows" role="rowgroup"></div></div></div>
 </section>
 <div id="tip" role="tooltip" hidden></div>
 <script type="application/json" id="data">${embed(dataOf(picture))}</script>
@@ -51,9 +52,17 @@ export function htmlMap(picture: Picture): string {
 `
 }
 
-/** The compiled page, as it stands beside this file. */
+/** The compiled files of the page's script, each behind those that it imports. */
+const SCRIPT = ['./page-text.js', './page-memory.js', './page.js']
+
+/** One script of them, since a page that needs no other file can import none. */
 function script(): string {
-  return readFileSync(new URL('./page.js', import.meta.url), 'utf8').replaceAll('</', '<\\/')
+  const parts = SCRIPT.map((file) =>
+    readFileSync(new URL(file, import.meta.url), 'utf8')
+      .replaceAll(/^import [^;]*;$/gm, '')
+      .replaceAll(/^export (?=function|const)/gm, ''),
+  )
+  return parts.join('\n').replaceAll('</', '<\\/')
 }
 
 /** JSON that cannot end its element. */
@@ -61,7 +70,7 @@ function embed(data: PageData): string {
   return JSON.stringify(data).replaceAll('<', '\\u003c')
 }
 
-function dataOf({ info, stats, owners, chunks, stretches }: Picture): PageData {
+function dataOf({ info, stats, owners, chunks, stretches, residency }: Picture): PageData {
   const types = [...new Set(chunks.map(({ type }) => type ?? ''))]
   const typeIndex = new Map(types.map((type, i) => [type, i]))
   const ownerOf = new Int32Array(chunks.length)
@@ -83,6 +92,21 @@ function dataOf({ info, stats, owners, chunks, stretches }: Picture): PageData {
       type: chunks.map(({ type }) => typeIndex.get(type ?? '')!),
       owner: [...ownerOf],
     },
+    memory: residency && memoryOf(residency, stretches),
+  }
+}
+
+function memoryOf(residency: Residency, stretches: Picture['stretches']): PageMemory {
+  const { bytes, cellBytes, cells } = residency
+  // Stretches and chunks are both in order of their offsets.
+  const of = (wanted: (chunk: number) => boolean) =>
+    residency.stretches.filter((_, i) => wanted(stretches[i]!.chunk))
+  return {
+    bytes,
+    areas: of((chunk) => chunk === -1),
+    chunks: of((chunk) => chunk !== -1),
+    cellBytes,
+    cells: cells.map((share) => Math.ceil(share * 100)),
   }
 }
 
@@ -97,7 +121,7 @@ function histogram(counts: readonly RunCount[], total: number, nothing: string):
   return `<div class="histogram">${rows.join('')}</div>`
 }
 
-function tiles({ stats }: Picture): string {
+function tiles({ stats, info, residency }: Picture): string {
   const share = stats.usedBytes / stats.dataBytes
   const tile = (name: string, value: string, note: string, extra = '') =>
     `<div class="tile"><span class="faint">${name}</span><b>${value}</b><span class="faint">${note}</span>${extra}</div>`
@@ -110,9 +134,16 @@ function tiles({ stats }: Picture): string {
     ),
     tile('Chunks', formatCount(stats.chunks), 'allocated'),
     tile('Free', formatBytes(stats.freeBytes), `in ${plural(stats.freeRuns, 'run')}`),
-    tile('Largest free run', formatBytes(stats.largestFreeBytes), 'largest possible chunk'),
+    tile('Largest free run', formatBytes(stats.largestFreeBytes), 'largest new chunk'),
     tile('Fragmentation', formatPercent(stats.fragmentation), '0 %: one free run'),
     tile('Redo log', formatBytes(stats.logBytes), `${formatBytes(stats.logUsedBytes)} in use`),
+    residency === undefined
+      ? ''
+      : tile(
+          'In memory',
+          formatPercent(residency.bytes / info.size),
+          `${formatBytes(residency.bytes)} of ${formatBytes(info.size)}`,
+        ),
   ].join('')
 }
 
@@ -142,7 +173,7 @@ p{margin:0}
 .mono{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:12px}
 .card,.tile{background:var(--card);border:1px solid var(--line);border-radius:12px}
 .card{padding:20px 22px;margin-bottom:18px;min-width:0}
-.tiles{display:grid;grid-template-columns:repeat(6,1fr);gap:12px;margin-bottom:18px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-bottom:18px}
 .tile{padding:14px 16px;display:flex;flex-direction:column;font-size:12.5px;position:relative;overflow:hidden}
 .tile b{font-size:21px;font-weight:650;letter-spacing:-.01em;line-height:1.35}
 .meter{position:absolute;left:0;right:0;bottom:0;height:4px;background:var(--free)}
@@ -164,6 +195,7 @@ canvas{display:block;width:100%;border-radius:6px;touch-action:none}
 #legend b{font-weight:550;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 #legend span{white-space:nowrap;font-size:12.5px}
 .swatch{flex:none;width:13px;height:13px;border-radius:3.5px;display:inline-block}
+.swatch.line{height:2px;border-radius:0}
 .hatched{background-image:repeating-linear-gradient(45deg,#fff5 0 2px,transparent 2px 5px)}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:18px}
 .histogram{display:grid;grid-template-columns:max-content 1fr max-content;gap:5px 12px;margin-top:14px;align-items:center;font-size:13px}
@@ -171,6 +203,7 @@ canvas{display:block;width:100%;border-radius:6px;touch-action:none}
 .histogram .faint{text-align:right}
 #table{border-top:1px solid var(--line)}
 #head,.row{display:grid;grid-template-columns:minmax(160px,3fr) minmax(90px,1.2fr) 110px 170px 130px;gap:16px;align-items:center;padding:0 10px;height:30px}
+.memory #head,.memory .row{grid-template-columns:minmax(160px,3fr) minmax(90px,1.2fr) 110px 100px 170px 130px}
 #head{overflow:hidden;scrollbar-gutter:stable}
 #head button{all:unset;cursor:pointer;font-size:12px;color:var(--faint);font-weight:600}
 #head button:focus-visible{outline:2px solid var(--accent)}
@@ -184,6 +217,6 @@ canvas{display:block;width:100%;border-radius:6px;touch-action:none}
 .row .swatch{margin-right:9px;vertical-align:-1.5px}
 #tip{position:fixed;z-index:2;pointer-events:none;background:var(--text);color:var(--card);border-radius:8px;padding:8px 12px;font-size:12.5px;max-width:340px;box-shadow:0 4px 18px #0004;overflow-wrap:anywhere}
 #tip[hidden]{display:none}#tip b{display:block;font-size:13.5px}
-@media(max-width:900px){.tiles{grid-template-columns:repeat(3,1fr)}.pair{grid-template-columns:1fr}#head,.row{grid-template-columns:2fr 1fr 90px}#head :nth-child(n+4),.row>:nth-child(n+4){display:none}.right{text-align:left}}
+@media(max-width:900px){.tiles{grid-template-columns:repeat(3,1fr)}.pair{grid-template-columns:1fr}#head,.row,.memory #head,.memory .row{grid-template-columns:2fr 1fr 90px}#head :nth-child(n+4),.row>:nth-child(n+4){display:none}.right{text-align:left}}
 @media(max-width:560px){body{padding:18px 14px}.tiles{grid-template-columns:repeat(2,1fr)}input{width:140px}}
 `

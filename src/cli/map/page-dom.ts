@@ -74,3 +74,11 @@ export interface PageWindow extends Listens {
   getComputedStyle(element: PageElement): { getPropertyValue(name: string): string }
   matchMedia(query: string): Listens
 }
+
+/** A place on a canvas. */
+export interface Box {
+  readonly x: number
+  readonly y: number
+  readonly width: number
+  readonly height: number
+}

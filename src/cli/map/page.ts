@@ -1,11 +1,13 @@
 /**
  * What runs in the page of `plinth map --html`, in a browser: draws the device in rows, and follows
- * pointer and keys. It is put into the page as text, so it imports nothing but types.
+ * pointer and keys. It is put into the page as text, together with the files that it imports (html.ts).
  *
  * The view is a range of the device, [from, to). A row is a fixed share of it. Stretches narrower than
  * a pixel are drawn as the fraction that they cover, so that fifty thousand of them look like what they are.
  */
+import type { PageData, PageMemory } from './page-data.js'
 import type {
+  Box,
   Canvas2D,
   PageCanvas,
   PageDocument,
@@ -13,24 +15,8 @@ import type {
   PageEvent,
   PageWindow,
 } from './page-dom.js'
-import type { Owner, Stretch } from './picture.js'
-
-export interface PageData {
-  readonly size: number
-  readonly granule: number
-  readonly freeBytes: number
-  readonly owners: readonly Owner[]
-  readonly areas: readonly Omit<Stretch, 'chunk'>[]
-  readonly types: readonly string[]
-  readonly chunks: {
-    readonly offset: readonly number[]
-    readonly size: readonly number[]
-    readonly id: readonly number[]
-    readonly name: readonly string[]
-    readonly type: readonly number[]
-    readonly owner: readonly number[]
-  }
-}
+import { drawMemory, LINE_HEIGHT } from './page-memory.js'
+import { bytesText, countText, percentText } from './page-text.js'
 
 const { document, window } = globalThis as unknown as {
   document: PageDocument
@@ -38,12 +24,13 @@ const { document, window } = globalThis as unknown as {
 }
 
 const data = JSON.parse(element('data').textContent) as PageData
-const { size: deviceBytes, owners, chunks } = data
+const { size: deviceBytes, owners, chunks, memory } = data
 const chunkCount = chunks.offset.length
 
 const GUTTER = 92
 const ROW_HEIGHT = 21
-const ROW_GAP = 5
+/** Room for a line that is told apart from its row and from the next. */
+const ROW_GAP = memory === undefined ? 5 : 8
 /** A row of the whole device is a power of two, so that offsets are round; 12 to 24 rows have it all. */
 const ROW_BYTES = 2 ** Math.ceil(Math.log2(deviceBytes / 24))
 const ROWS = Math.ceil(deviceBytes / ROW_BYTES)
@@ -61,6 +48,8 @@ const holders: number[] = []
 /** Index of the chunk; -1 for another. */
 const chunkOf: number[] = []
 const titles: string[] = []
+/** Bytes in memory; -1 where nobody tells. */
+const held: number[] = []
 layOut()
 
 const map = element('map') as PageCanvas
@@ -74,14 +63,23 @@ let shown = -2
 let hovered = -1
 
 function layOut(): void {
-  const add = (offset: number, size: number, holder: number, chunk: number, title: string) => {
+  const add = (
+    offset: number,
+    size: number,
+    holder: number,
+    chunk: number,
+    title: string,
+    inMemory = -1,
+  ) => {
     offsets.push(offset)
     sizes.push(size)
     holders.push(holder)
     chunkOf.push(chunk)
     titles.push(title)
+    held.push(inMemory)
   }
   const areas = [...data.areas]
+  const heldByAreas = [...(memory?.areas ?? [])]
   let at = 0
   let chunk = 0
   while (at < deviceBytes) {
@@ -92,11 +90,12 @@ function layOut(): void {
     if (start === deviceBytes) return
     if (area <= next) {
       const { name, offset, size, owner } = areas.shift()!
-      add(offset, size, owner, -1, name)
+      add(offset, size, owner, -1, name, heldByAreas.shift())
       at = offset + size
     } else {
       const title = chunks.name[chunk]! || `chunk ${chunks.id[chunk]}`
-      add(next, chunks.size[chunk]!, chunks.owner[chunk]!, chunk, title)
+      const inMemory = memory?.chunks[chunk]
+      add(next, chunks.size[chunk]!, chunks.owner[chunk]!, chunk, title, inMemory)
       at = next + chunks.size[chunk]!
       chunk++
     }
@@ -105,17 +104,6 @@ function layOut(): void {
 
 function element(id: string): PageElement {
   return document.getElementById(id)!
-}
-
-function bytesText(bytes: number): string {
-  const power = bytes < 1024 ? 0 : Math.min(5, Math.floor(Math.log2(bytes) / 10))
-  const value = bytes / 1024 ** power
-  const digits = Number.isInteger(value) ? 0 : value < 10 ? 2 : value < 100 ? 1 : 0
-  return `${value.toFixed(digits)} ${['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'][power]}`
-}
-
-function countText(count: number): string {
-  return String(count).replace(/\B(?=(?:\d{3})+$)/g, '\u202f')
 }
 
 /** Index of the stretch that has a byte of the device. */
@@ -174,7 +162,7 @@ function redraw(): void {
 }
 
 function drawMap(): void {
-  const { context, width } = prepare(map, ROWS * (ROW_HEIGHT + ROW_GAP) - ROW_GAP)
+  const { context, width } = prepare(map, ROWS * (ROW_HEIGHT + ROW_GAP) - 2)
   const rowBytes = (to - from) / ROWS
   const rowWidth = width - GUTTER
   context.textBaseline = 'middle'
@@ -187,6 +175,8 @@ function drawMap(): void {
     if (start < deviceBytes)
       context.fillText(rowLabel(start), GUTTER - 12, y + ROW_HEIGHT / 2 + 0.5)
     drawStretches(context, { x: GUTTER, y, width: rowWidth, height: ROW_HEIGHT }, start, rowBytes)
+    const line = { x: GUTTER, y: y + ROW_HEIGHT + 2, width: rowWidth, height: LINE_HEIGHT }
+    drawLine(context, line, start, rowBytes)
   }
 }
 
@@ -196,13 +186,6 @@ function rowLabel(start: number): string {
   return rowBytes >= 1024 * 1024 || start === 0
     ? bytesText(Math.round(start))
     : countText(Math.round(start))
-}
-
-interface Box {
-  readonly x: number
-  readonly y: number
-  readonly width: number
-  readonly height: number
 }
 
 function drawStretches(context: Canvas2D, box: Box, start: number, bytes: number): void {
@@ -232,6 +215,14 @@ function drawStretches(context: Canvas2D, box: Box, start: number, bytes: number
       label(context, i, { x: x + left, y, width: shownWidth, height })
   }
   context.globalAlpha = 1
+}
+
+function drawLine(context: Canvas2D, box: Box, start: number, bytes: number): void {
+  if (memory === undefined) return
+  const end = Math.min(start + bytes, deviceBytes)
+  context.fillStyle = colours.text!
+  const part = { start, end, scale: box.width / bytes, first: stretchAt(start) }
+  drawMemory(context, box, part, memory, { offsets, sizes, held })
 }
 
 function isHatched(colour: string): boolean {
@@ -275,6 +266,7 @@ function drawStrip(): void {
   const height = 26
   const { context, width } = prepare(strip, height)
   drawStretches(context, { x: 0, y: 5, width, height: 16 }, 0, deviceBytes)
+  drawLine(context, { x: 0, y: 23, width, height: LINE_HEIGHT }, 0, deviceBytes)
   if (to - from === VIEW_BYTES_MAX) return
   const left = (from / deviceBytes) * width
   const right = Math.min(width, Math.max(left + 4, (to / deviceBytes) * width))
@@ -415,6 +407,10 @@ function tipLines(index: number, offset: number): PageElement[] {
     line(`${type === '' ? 'no type' : `type ${type}`} · id ${chunks.id[chunk]}`)
   }
   line(`${bytesText(sizes[index]!)} at ${countText(offsets[index]!)}`)
+  if (held[index]! >= 0) {
+    const share = percentText(held[index]!, sizes[index]!)
+    line(`in memory: ${bytesText(held[index]!)} (${share})`)
+  }
   const pixelBytes = (to - from) / ROWS / (map.clientWidth - GUTTER)
   const near = stretchAt(Math.min(deviceBytes - 1, offset + 2 * pixelBytes)) - index
   if (near > 1) line(`and ${countText(near)} more within two pixels: zoom in`)
@@ -467,17 +463,37 @@ function fillLegend(): void {
     })
     element('legend').append(entry)
   }
+  if (memory !== undefined) element('legend').append(memoryEntry(memory))
+}
+
+function memoryEntry({ bytes }: PageMemory): PageElement {
+  const entry = make('li', '')
+  const line = swatch('text')
+  line.className += ' line'
+  entry.title =
+    'the line below each row: pages of the device in the page cache when the map was drawn'
+  const share = percentText(bytes, deviceBytes)
+  entry.replaceChildren(
+    line,
+    make('b', 'in memory'),
+    make('span', `${bytesText(bytes)} · ${share}`, 'faint'),
+  )
+  return entry
 }
 
 // The table: rows exist while they can be seen
 
-const COLUMNS = ['Name', 'Type', 'Size', 'Offset', 'Id'] as const
-type Column = (typeof COLUMNS)[number]
+type Column = 'Name' | 'Type' | 'Size' | 'In memory' | 'Offset' | 'Id'
+const COLUMNS: readonly Column[] =
+  memory === undefined
+    ? ['Name', 'Type', 'Size', 'Offset', 'Id']
+    : ['Name', 'Type', 'Size', 'In memory', 'Offset', 'Id']
 const collator = new Intl.Collator(undefined, { numeric: true })
 const compare: Record<Column, (a: number, b: number) => number> = {
   Name: (a, b) => collator.compare(chunks.name[a]!, chunks.name[b]!),
   Type: (a, b) => chunks.type[a]! - chunks.type[b]!,
   Size: (a, b) => chunks.size[b]! - chunks.size[a]!,
+  'In memory': (a, b) => memory!.chunks[b]! - memory!.chunks[a]!,
   Offset: (a, b) => chunks.offset[a]! - chunks.offset[b]!,
   Id: (a, b) => chunks.id[a]! - chunks.id[b]!,
 }
@@ -545,6 +561,9 @@ function listRow(chunk: number, at: number): PageElement {
     name,
     make('span', data.types[chunks.type[chunk]!]!, 'faint'),
     make('span', bytesText(chunks.size[chunk]!)),
+    ...(memory === undefined
+      ? []
+      : [make('span', percentText(memory.chunks[chunk]!, chunks.size[chunk]!))]),
     make('span', countText(chunks.offset[chunk]!), 'mono'),
     make('span', String(chunks.id[chunk]), 'mono faint'),
   )

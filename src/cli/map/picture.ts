@@ -9,6 +9,7 @@
 import type { ChunkInfo, Volume, VolumeArea, VolumeInfo, VolumeStats } from '../../index.js'
 import { freeRunsOf, type RunCount } from '../stats.js'
 import { heapNames, heapOf } from '../volume.js'
+import { type Residency, residencyOf } from './residency.js'
 
 export interface Owner {
   readonly name: string
@@ -39,6 +40,8 @@ export interface Picture {
   /** Lowest offset first. What none of them covers is free. */
   readonly stretches: readonly Stretch[]
   readonly freeRuns: readonly RunCount[]
+  /** Undefined where the kernel does not tell. */
+  readonly residency: Residency | undefined
 }
 
 const METADATA = 0
@@ -70,6 +73,7 @@ export function pictureOf(volume: Volume): Picture {
     chunks,
     stretches,
     freeRuns: freeRunsOf(volume, chunks),
+    residency: residencyOf(volume, stretches),
   }
 }
 

@@ -5,6 +5,7 @@
 import { formatBytes, formatCount, formatPercent, plural } from '../units.js'
 import { DARK, GROUND, LIGHT, textOn } from './palette.js'
 import type { Colour, Owner, Picture, Stretch } from './picture.js'
+import { inMemoryText, type Residency } from './residency.js'
 
 const WIDTH = 1200
 const MARGIN = 40
@@ -13,6 +14,9 @@ const LABEL = 84
 const ROWS_MAX = 32
 const ROW_HEIGHT = 15
 const ROW_GAP = 4
+/** Below a row, where it is known what of it is in memory. */
+const LINE_HEIGHT = 2.5
+const LINE_GAP = 3
 const MAP_TOP = 112
 /** Narrower stretches share their column with their neighbours, and have no title of their own. */
 const COLUMN = 2
@@ -23,10 +27,12 @@ export function svgMap(picture: Picture): string {
   const { info, stats } = picture
   const rowBytes = 2 ** Math.ceil(Math.log2(info.size / ROWS_MAX))
   const rows = Math.ceil(info.size / rowBytes)
-  const mapHeight = rows * (ROW_HEIGHT + ROW_GAP)
+  const mapHeight = rows * rowPitch(picture)
   const legendTop = MAP_TOP + mapHeight + 28
   const perLine = 3
-  const legendLines = Math.ceil((picture.owners.length + 1) / perLine)
+  const legendLines = Math.ceil(
+    (picture.owners.length + (picture.residency === undefined ? 1 : 2)) / perLine,
+  )
   const height = legendTop + legendLines * 24 + 24
   const share = stats.usedBytes / stats.dataBytes
   const subtitle = [
@@ -47,13 +53,17 @@ ${legend(picture, legendTop, perLine)}
 `
 }
 
+function rowPitch({ residency }: Picture): number {
+  return ROW_HEIGHT + ROW_GAP + (residency === undefined ? 0 : LINE_GAP)
+}
+
 function style(): string {
   const rules = (dark: boolean) => {
     const ground = dark ? GROUND.dark : GROUND.light
     const shades = Object.entries(dark ? DARK : LIGHT)
       .map(([name, colour]) => `.${name}{fill:${colour}}text.on-${name}{fill:${textOn(colour)}}`)
       .join('')
-    return `.page{fill:${ground.card}}.free{fill:${ground.free}}text{fill:${ground.text}}text.faint{fill:${ground.faint}}${shades}`
+    return `.page{fill:${ground.card}}.free{fill:${ground.free}}.memory{fill:${ground.text}}text{fill:${ground.text}}text.faint{fill:${ground.faint}}${shades}`
   }
   return (
     `text{font:13px ui-sans-serif,system-ui,"Segoe UI",Helvetica,Arial,sans-serif}` +
@@ -64,18 +74,18 @@ function style(): string {
 }
 
 function mapRows(picture: Picture, rowBytes: number): string {
-  const { info, stretches } = picture
+  const { info, stretches, residency } = picture
   const parts: string[] = []
   let first = 0
   for (let row = 0; row * rowBytes < info.size; row++) {
-    const y = MAP_TOP + row * (ROW_HEIGHT + ROW_GAP)
+    const y = MAP_TOP + row * rowPitch(picture)
     const from = row * rowBytes
     const to = from + rowBytes
     while (first < stretches.length && stretches[first]!.offset + stretches[first]!.size <= from)
       first++
-    const here: Stretch[] = []
+    const here: Placed[] = []
     for (let i = first; i < stretches.length && stretches[i]!.offset < to; i++)
-      here.push(stretches[i]!)
+      here.push({ ...stretches[i]!, resident: residency?.stretches[i] })
     const x = MARGIN + LABEL
     const width = MAP_WIDTH * Math.min(1, (info.size - from) / rowBytes)
     parts.push(
@@ -83,6 +93,7 @@ function mapRows(picture: Picture, rowBytes: number): string {
       `<rect class="free" x="${x}" y="${y}" width="${round(width)}" height="${ROW_HEIGHT}" rx="2"/>`,
       drawRow(here, { x, y, from, rowBytes }, picture),
     )
+    if (residency !== undefined) parts.push(memoryLine(residency, { x, y, from, rowBytes }))
   }
   return parts.join('\n')
 }
@@ -94,12 +105,39 @@ interface Row {
   readonly rowBytes: number
 }
 
-function drawRow(here: readonly Stretch[], row: Row, { owners, info }: Picture): string {
+interface Placed extends Stretch {
+  /** Bytes in memory; undefined where nobody tells. */
+  readonly resident: number | undefined
+}
+
+/** What of a row is in memory, in a line below it: as strong as much of it is, in quarters. */
+function memoryLine({ cells, cellBytes }: Residency, { x, y, from, rowBytes }: Row): string {
+  const width = (MAP_WIDTH * cellBytes) / rowBytes
+  const paths = new Map<number, string>()
+  const first = Math.floor(from / cellBytes)
+  const end = Math.min(cells.length, Math.floor((from + rowBytes) / cellBytes))
+  const level = (cell: number) => Math.ceil(4 * cells[cell]!)
+  for (let cell = first; cell < end; ) {
+    const here = level(cell)
+    let next = cell + 1
+    while (next < end && level(next) === here) next++
+    if (here > 0) {
+      const box = `M${round(x + (cell - first) * width)} ${y + ROW_HEIGHT + 1.5}h${round((next - cell) * width)}v${LINE_HEIGHT}h-${round((next - cell) * width)}z`
+      paths.set(here, (paths.get(here) ?? '') + box)
+    }
+    cell = next
+  }
+  return [...paths]
+    .map(([here, path]) => `<path class="memory" opacity="${here / 4}" d="${path}"/>`)
+    .join('')
+}
+
+function drawRow(here: readonly Placed[], row: Row, { owners, info }: Picture): string {
   const { x, y, from, rowBytes } = row
   const scale = MAP_WIDTH / rowBytes
   const large: string[] = []
   const columns: Float64Array[] = []
-  for (const { offset, size, owner, name } of here) {
+  for (const { offset, size, owner, name, resident } of here) {
     const left = Math.max(0, (offset - from) * scale)
     const right = Math.min(MAP_WIDTH, (offset + size - from) * scale)
     const { colour } = owners[owner]!
@@ -107,7 +145,7 @@ function drawRow(here: readonly Stretch[], row: Row, { owners, info }: Picture):
       const width = right - left - (right - left > 4 ? 1 : 0)
       const box = `x="${round(x + left)}" y="${y}" width="${round(width)}" height="${ROW_HEIGHT}"`
       large.push(
-        `<rect class="${colour}" ${box} rx="1.5"><title>${escapeText(name)}\n${formatBytes(size)} at ${offset}</title></rect>`,
+        `<rect class="${colour}" ${box} rx="1.5"><title>${escapeText(name)}\n${formatBytes(size)} at ${offset}${resident === undefined ? '' : `\n${formatBytes(resident)} in memory`}</title></rect>`,
       )
       if (isHatched(colour)) large.push(`<rect class="hatched" ${box} rx="1.5"/>`)
       else if (width > NAME_WIDTH_MIN) large.push(nameOf(name, colour, x + left, y, width))
@@ -165,24 +203,36 @@ function nameOf(name: string, colour: Colour, x: number, y: number, width: numbe
   return `<text class="name on-${colour}" x="${round(x + 5)}" y="${y + 11}">${escapeText(text)}</text>`
 }
 
-function legend({ owners, stats }: Picture, top: number, perLine: number): string {
+function legend({ owners, stats, info, residency }: Picture, top: number, perLine: number): string {
   const entries: { name: string; colour: Colour | 'free'; chunks: number; bytes: number }[] = [
     ...owners,
     { name: 'free', colour: 'free', chunks: 0, bytes: stats.freeBytes },
   ]
   const width = (WIDTH - 2 * MARGIN) / perLine
-  return entries
-    .map(({ name, colour, chunks, bytes }, i) => {
-      const x = MARGIN + (i % perLine) * width
-      const y = top + Math.floor(i / perLine) * 24
-      const box = `x="${x}" y="${y}" width="14" height="14" rx="3"`
-      const hatch = isHatched(colour) ? `<rect class="hatched" ${box}/>` : ''
-      const count =
-        chunks > 0 ? `, ${formatCount(chunks)} ${chunks === 1 ? 'chunk' : 'chunks'}` : ''
-      const short = name.length > 28 ? `${name.slice(0, 27)}…` : name
-      return `<rect class="${colour}" ${box}/>${hatch}<text x="${x + 22}" y="${y + 11.5}">${escapeText(short)} <tspan fill-opacity=".65">${formatBytes(bytes)}${count}</tspan></text>`
-    })
-    .join('\n')
+  const placeOf = (i: number) => ({
+    x: MARGIN + (i % perLine) * width,
+    y: top + Math.floor(i / perLine) * 24,
+  })
+  const lines = entries.map(({ name, colour, chunks, bytes }, i) => {
+    const { x, y } = placeOf(i)
+    const box = `x="${x}" y="${y}" width="14" height="14" rx="3"`
+    const hatch = isHatched(colour) ? `<rect class="hatched" ${box}/>` : ''
+    const count = chunks > 0 ? `, ${formatCount(chunks)} ${chunks === 1 ? 'chunk' : 'chunks'}` : ''
+    const short = name.length > 28 ? `${name.slice(0, 27)}…` : name
+    return `<rect class="${colour}" ${box}/>${hatch}${legendText(x, y, short, formatBytes(bytes) + count)}`
+  })
+  if (residency !== undefined) {
+    const { x, y } = placeOf(entries.length)
+    const box = `x="${x}" y="${y + 6}" width="14" height="${LINE_HEIGHT}"`
+    lines.push(
+      `<rect class="memory" ${box}/>${legendText(x, y, 'in memory', inMemoryText(residency, info.size))}`,
+    )
+  }
+  return lines.join('\n')
+}
+
+function legendText(x: number, y: number, name: string, rest: string): string {
+  return `<text x="${x + 22}" y="${y + 11.5}">${escapeText(name)} <tspan fill-opacity=".65">${rest}</tspan></text>`
 }
 
 function isHatched(colour: string): boolean {

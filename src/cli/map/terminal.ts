@@ -3,13 +3,15 @@ import { bar, columnsOf, facts, hasColours, padStart, paint, plain, table } from
 import { formatBytes, formatCount, formatPercent, plural } from '../units.js'
 import { DARK } from './palette.js'
 import type { Picture } from './picture.js'
+import { inMemoryText, type Residency } from './residency.js'
 
 const ROWS_MAX = 20
 const PAGE_BYTES = 4096
 const LABEL_COLUMNS = 11
+const LEVELS = '▁▂▃▄▅▆▇█'
 
 export function terminalMap(picture: Picture): string {
-  const { info, stats } = picture
+  const { info, stats, residency } = picture
   const share = stats.usedBytes / stats.dataBytes
   const { lines, cellBytes } = grid(picture)
   return [
@@ -18,7 +20,14 @@ export function terminalMap(picture: Picture): string {
     '',
     ...lines,
     '',
-    paint.dim(`a cell is ${formatBytes(cellBytes)}; the granule is ${formatBytes(info.granule)}`),
+    ...(residency === undefined ? [] : [strip(residency), '']),
+    paint.dim(
+      [
+        `a cell is ${formatBytes(cellBytes)}`,
+        `the granule is ${formatBytes(info.granule)}`,
+        ...(residency === undefined ? [] : ["'in memory' is all of the device in one line"]),
+      ].join('; '),
+    ),
     '',
     legend(picture),
     '',
@@ -26,13 +35,14 @@ export function terminalMap(picture: Picture): string {
       ['free', `${formatBytes(stats.freeBytes)} in ${plural(stats.freeRuns, 'run')}`],
       ['largest free', formatBytes(stats.largestFreeBytes)],
       ['fragmentation', formatPercent(stats.fragmentation)],
+      residency && ['in memory', inMemoryText(residency, info.size)],
     ]),
   ].join('\n')
 }
 
 function grid(picture: Picture): { lines: string[]; cellBytes: number } {
   const { size } = picture.info
-  const columns = 2 ** Math.floor(Math.log2(columnsOf(process.stdout) - LABEL_COLUMNS - 2))
+  const columns = gridColumns()
   const least = Math.ceil(size / (columns * ROWS_MAX))
   const cellBytes = Math.max(PAGE_BYTES, 2 ** Math.ceil(Math.log2(least)))
   const cells = cellsOf(picture, cellBytes)
@@ -42,6 +52,23 @@ function grid(picture: Picture): { lines: string[]; cellBytes: number } {
     lines.push(`${paint.dim(label)}  ${draw(cells.slice(from, from + columns), picture)}`)
   }
   return { lines, cellBytes }
+}
+
+function gridColumns(): number {
+  return 2 ** Math.floor(Math.log2(columnsOf(process.stdout) - LABEL_COLUMNS - 2))
+}
+
+/** All of the device in one line: how much of each part is in memory. */
+function strip({ cells }: Residency): string {
+  const each = Math.ceil(cells.length / gridColumns())
+  let text = ''
+  for (let from = 0; from < cells.length; from += each) {
+    const part = cells.slice(from, from + each)
+    const share = part.reduce((sum, cell) => sum + cell, 0) / part.length
+    text +=
+      share === 0 ? '·' : LEVELS[Math.min(LEVELS.length - 1, Math.floor(share * LEVELS.length))]
+  }
+  return `${paint.dim(padStart('in memory', LABEL_COLUMNS))}  ${text}`
 }
 
 /** Who has most of a cell, and how much of it is taken. */
@@ -106,13 +133,18 @@ function coloured(text: string, owner: number, { owners }: Picture): string {
 }
 
 function legend(picture: Picture): string {
-  const { owners, stats, info } = picture
+  const { owners, stats, info, stretches, residency } = picture
+  const held = new Array<number>(owners.length).fill(0)
+  stretches.forEach(({ owner }, i) => {
+    held[owner]! += residency?.stretches[i] ?? 0
+  })
   const rows = owners.map(({ name, chunks, bytes }, i) => [
     coloured(hasColours ? '██' : letterOf(i), i, picture),
     plain(name),
     chunks === 0 ? '' : formatCount(chunks),
     formatBytes(bytes),
     formatPercent(bytes / info.size),
+    ...(residency === undefined ? [] : [shareOf(held[i]!, bytes)]),
   ])
   rows.push([
     paint.dim(hasColours ? '··' : '·'),
@@ -120,6 +152,7 @@ function legend(picture: Picture): string {
     '',
     formatBytes(stats.freeBytes),
     formatPercent(stats.freeBytes / info.size),
+    ...(residency === undefined ? [] : [shareOf(residency.freeBytes, stats.freeBytes)]),
   ])
   return table(
     [
@@ -128,7 +161,12 @@ function legend(picture: Picture): string {
       { title: 'CHUNKS', align: 'right' },
       { title: 'BYTES', align: 'right' },
       { title: 'OF DEVICE', align: 'right' },
+      ...(residency === undefined ? [] : [{ title: 'IN MEMORY', align: 'right' as const }]),
     ],
     rows,
   )
+}
+
+function shareOf(bytes: number, of: number): string {
+  return of === 0 ? '' : formatPercent(bytes / of)
 }

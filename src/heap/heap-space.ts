@@ -130,6 +130,12 @@ export class HeapSpace {
     return kind
   }
 
+  /** The type tag of the objects of a slab. */
+  typeOf(chunk: HeapChunk, unit: number): number {
+    const kind = chunk.kindOf[unit]!
+    return chunk.isLarge ? kind : this.kinds[kind]!.type
+  }
+
   /** The slab (`kind.chunk`, `kind.unit`) of a loaded chunk from which the next block comes; false for none. */
   find(kind: Kind): boolean {
     const { slabs } = kind

@@ -270,7 +270,7 @@ export class Heap {
 
   /** The type tag that the object was allocated with. */
   type(pointer: number): number {
-    return typeOf(this.#space, this.#object(pointer), this.#heaps.unit)
+    return this.#space.typeOf(this.#object(pointer), this.#heaps.unit)
   }
 
   /** Whether this is the pointer of a live object of this heap. */
@@ -378,7 +378,7 @@ export class Heap {
       for (let unit = 0; unit < chunk.units; unit++) {
         // The bits of slabs that are passed over are not read.
         if (!chunk.beginsSlab(unit)) continue
-        if (type !== undefined && typeOf(space, chunk, unit) !== type) continue
+        if (type !== undefined && space.typeOf(chunk, unit) !== type) continue
         if (!chunk.isSlab(unit)) continue
         const first = chunk.offset + chunk.blocksAt[unit]!
         for (let block = 0; block < chunk.blocks[unit]!; block++) {
@@ -445,11 +445,6 @@ export class Heap {
     chunk.expose()
     return chunk
   }
-}
-
-export function typeOf(space: HeapSpace, chunk: HeapChunk, unit: number): number {
-  const kind = chunk.kindOf[unit]!
-  return chunk.isLarge ? kind : space.kinds[kind]!.type
 }
 
 function getUint32(chunk: HeapChunk, offset: number): number {

@@ -31,12 +31,16 @@ export class ObjectReader {
   }
 
   /**
-   * Goes to an object by its pointer.
+   * Goes to an object by its pointer; with a type tag, only to one of that.
    * @throws PlinthError ERR_BAD_POINTER
    */
-  at(pointer: number): void {
-    const { heaps } = this.#space
-    const chunk = heaps.locate(this.#space, pointer)
+  at(pointer: number, type?: number): void {
+    const space = this.#space
+    const { heaps } = space
+    const chunk = heaps.locate(space, pointer)
+    if (type !== undefined && space.typeOf(chunk, heaps.unit) !== type) {
+      throw heaps.badPointer(space, pointer)
+    }
     this.#bytes = chunk.bytes
     this.#words = chunk.words
     this.#from = pointer - chunk.offset

@@ -19,6 +19,8 @@ import {
 
 /** An entry of at most so many bytes is rewritten where it is if it fills at least so much of its block. */
 const REWRITE_SHARE = 3 / 4
+/** Keys shorter than this are looked at in a view that is kept. */
+const KEY_VIEWS = 256
 
 export class Entries {
   readonly #heap: Heap
@@ -28,6 +30,8 @@ export class Entries {
   readonly #words: Uint32Array
   /** Views of the scratch's first bytes, by length in words of eight, made when they are first used. */
   readonly #views: (Uint8Array | undefined)[]
+  /** By length: where `verifiedKey` puts keys. */
+  readonly #keyViews: (Uint8Array | undefined)[] = new Array(KEY_VIEWS).fill(undefined)
   readonly #reader: ObjectReader
   readonly #pool = new BytePool()
   /** Nobody's: what was touched must go somewhere. */
@@ -63,8 +67,12 @@ export class Entries {
 
   /** Goes to an entry on the device. */
   read(pointer: number): void {
+    this.#reader.at(pointer)
+    this.#readHead(pointer)
+  }
+
+  #readHead(pointer: number): void {
     const reader = this.#reader
-    reader.at(pointer)
     this.pointer = pointer
     const head = reader.getUint32(0)
     if (head !== LONG) {
@@ -152,17 +160,33 @@ export class Entries {
     return headOfBytes(word & 0xff, (word >>> 8) & 0xff, (word >>> 16) & 0xff, word >>> 24)
   }
 
-  /** @throws PlinthError ERR_VOLUME_CORRUPT unless this is an entry that lies within its object */
-  verify(pointer: number): void {
-    let isWhole = false
-    if (this.#heap.has(pointer) && this.#heap.type(pointer) === TYPE.ENTRY) {
-      this.read(pointer)
-      isWhole =
-        this.keyBytes <= KEY_BYTES_MAX &&
-        this.valueBytes <= VALUE_BYTES_MAX &&
-        this.keyAt + this.keyBytes + this.valueBytes <= this.#reader.size
+  /**
+   * The key of what may be an entry; valid until the next call.
+   * @throws PlinthError ERR_BAD_POINTER unless it is one, ERR_VOLUME_CORRUPT unless it lies within its object
+   */
+  verifiedKey(pointer: number): Uint8Array {
+    const reader = this.#reader
+    reader.at(pointer, TYPE.ENTRY)
+    this.#readHead(pointer)
+    const { keyBytes } = this
+    const isWhole =
+      keyBytes <= KEY_BYTES_MAX &&
+      this.valueBytes <= VALUE_BYTES_MAX &&
+      this.keyAt + keyBytes + this.valueBytes <= reader.size
+    if (!isWhole) throw corrupt(`entry ${pointer} is longer than its object`)
+    const key = keyBytes < KEY_VIEWS ? this.#keyView(keyBytes) : new Uint8Array(keyBytes)
+    reader.copyOut(this.keyAt, keyBytes, key)
+    return key
+  }
+
+  /** Keys of a map mostly have few lengths: a view for each. */
+  #keyView(bytes: number): Uint8Array {
+    let view = this.#keyViews[bytes]
+    if (view === undefined) {
+      view = new Uint8Array(bytes)
+      this.#keyViews[bytes] = view
     }
-    if (!isWhole) throw corrupt(`${pointer} is no entry`)
+    return view
   }
 
   /** Stages a new entry and returns its pointer. */

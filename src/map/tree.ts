@@ -10,8 +10,8 @@
  * way has staged; one that a newer version has superseded says what it said then, and stays decoded.
  */
 import { LRUCache } from 'lru-cache'
-import type { Heap } from '../index.js'
-import { commonPrefix, compareBytes, hashOf } from './bytes.js'
+import type { Heap, PlinthError } from '../index.js'
+import { commonPrefix, compareBytes, hashOf, headOf } from './bytes.js'
 import { corrupt, type Entries } from './entries.js'
 import type { HashIndex } from './hash-index.js'
 import { buildTree, FANOUT, Inner, type Node } from './inner.js'
@@ -136,22 +136,27 @@ export class Tree {
     this.#memory.acquire(leaf)
     leaf.prefix = prefixOf(leaf.low, high)
     try {
+      // All are on their way before the first one is looked at.
+      for (let slot = 0; slot < LEAF_SLOTS; slot++) {
+        const pointer = words[2 * slot]! + words[2 * slot + 1]! * 2 ** 32
+        if (pointer !== 0) entries.touch(pointer)
+      }
       for (let slot = 0; slot < LEAF_SLOTS; slot++) {
         const pointer = words[2 * slot]! + words[2 * slot + 1]! * 2 ** 32
         if (pointer === 0) continue
-        entries.verify(pointer)
-        const key = entries.key(pointer)
+        const key = entries.verifiedKey(pointer)
         const isInside =
           compareBytes(leaf.low, key) <= 0 && (high === undefined || compareBytes(key, high) < 0)
         const index = leaf.search(key, entries)
         if (entries.isEqual || !isInside) throw corrupt(`entry ${pointer} is in a wrong place`)
         leaf.takeSlot(slot)
-        leaf.insert(index, entries.head(pointer, leaf.prefix), pointer)
+        leaf.insert(index, headOf(key, leaf.prefix), pointer)
         this.#index.add(hashOf(key), pointer)
       }
     } catch (error) {
       this.#memory.release(leaf)
-      throw error
+      const isBad = (error as PlinthError).code === 'ERR_BAD_POINTER'
+      throw isBad ? corrupt(`leaf ${leaf.pointer} has something else than entries`) : error
     }
     this.#cache.set(leaf, true)
   }

@@ -29,6 +29,28 @@ function put(heap: Heap, contents: Uint8Array): number {
 }
 
 describe('a reader of objects', () => {
+  it('goes to objects of one type alone when it is told to', () =>
+    withReader((reader, heap) => {
+      const small = heap.allocate(64, 7)
+      const large = heap.allocate(MIB, 9)
+      const plain = heap.allocate(64)
+      for (const [pointer, type] of [
+        [small, 7],
+        [large, 9],
+        [plain, 0],
+      ] as const) {
+        reader.at(pointer, type)
+        assert.equal(reader.size, heap.size(pointer))
+        for (const other of [0, 7, 9].filter((each) => each !== type)) {
+          assert.throws(() => reader.at(pointer, other), badPointer)
+        }
+      }
+      // What is refused moves nothing.
+      reader.at(small)
+      assert.throws(() => reader.at(large, 7), badPointer)
+      assert.equal(reader.size, heap.size(small))
+    }))
+
   it('reads nothing but the object it is at', () =>
     withReader((reader, heap) => {
       const pointer = put(

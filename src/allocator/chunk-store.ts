@@ -176,6 +176,12 @@ export class ChunkStore {
     )
     if (start === -1) throw this.#noSpace(granules, wanted.align)
     const slot = table.claim(start, granules, wanted.name, wanted.type)
+    if (slot === -1) {
+      throw new PlinthError(
+        'ERR_NO_SPACE',
+        'no slot of the chunk table is left: each has a chunk, was used 2^29 times or was given up by a repair',
+      )
+    }
     const chunk = this.#newHandle(slot, 'reserved')
     if (wanted.zero) {
       try {

@@ -52,6 +52,35 @@ function damaged<T>(
   })
 }
 
+test('a volume that repair has left more granules than slots tells so', () =>
+  damaged(
+    () => undefined,
+    (path) => {
+      const whole = Volume.open(path)
+      const size = whole.info.granule
+      for (const { name } of whole.chunks()) whole.free(whole.chunk(name!))
+      while (whole.stats().freeBytes > 0) whole.allocate({ size })
+      const last = whole.chunks().at(-1)!.id
+      whole.close()
+      // One more than the table has beyond a slot for each granule.
+      const lost = geometry.slots - geometry.granules + 1
+      const image = Uint8Array.from(fs.readFileSync(path))
+      for (const at of [TABLE_AT, tableCopyAt]) {
+        image.fill(0x55, at, at + lost * CHUNK_SLOT.bytes)
+      }
+      fs.writeFileSync(path, image)
+      Volume.repair(path, { dryRun: false, dropDamaged: true })
+      const mended = Volume.open(path)
+      assert.equal(mended.stats().freeBytes, lost * size)
+      for (let i = 1; i < lost; i++) mended.allocate({ size })
+      assert.equal(mended.stats().freeBytes, size)
+      assert.throws(() => mended.allocate({ size }), { code: 'ERR_NO_SPACE', message: /slot/ })
+      mended.free(mended.chunk(last))
+      mended.allocate({ size })
+      mended.close()
+    },
+  ))
+
 const codesOf = (findings: readonly Finding[]) => findings.map(({ code }) => code)
 
 /** Both superblocks with other values and right checksums. */

@@ -21,6 +21,7 @@ const NAMES = [
   'scan-100',
   'open',
   'bytes-per-entry',
+  'first-scan',
   'js-heap-per-entry',
 ]
 

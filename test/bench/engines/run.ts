@@ -21,7 +21,13 @@ import { TIMED, type Timed } from './work.js'
 const ENTRIES = 200_000
 const ENTRIES_QUICK = 2000
 const DEVICES: readonly DeviceName[] = ['shm', 'disk']
-const SIZES = ['bytes-per-entry', 'js-heap-per-entry'] as const
+/** Asked once. */
+const SINGLE = {
+  'bytes-per-entry': 'bytes',
+  'first-scan': 'ms',
+  'js-heap-per-entry': 'bytes',
+} as const
+type Single = keyof typeof SINGLE
 
 interface Plan {
   readonly rounds: number
@@ -45,7 +51,8 @@ const TMPFS = 0x01021994
 const DURABILITY = [
   'Same for all: what is put is durable when the call returns or its promise resolves; the system was told to flush it.',
   'In /dev/shm flushing costs the others nothing: their time there is processor and system calls.',
-  'All times for one: put, get, flood each entry; batch-100 each batch; scan-100 each scan; open until a read is answered.',
+  'All times for one: put, get, flood each entry; batch-100 each batch; scan-100 each scan; open until a read is answered;',
+  'first-scan from opening until all entries were read once. Put to flood are timed after it: all engines have read what they keep in memory.',
 ].join('\n')
 
 const { values } = parseArgs({
@@ -57,10 +64,16 @@ const { values } = parseArgs({
 })
 const only = new RegExp(values.only)
 const cases = DEVICES.flatMap((device) =>
-  [...TIMED, ...SIZES].map((name) => ({ device, name, title: `${device} ${name}` })),
+  [...TIMED, ...(Object.keys(SINGLE) as Single[])].map((name) => ({
+    device,
+    name,
+    title: `${device} ${name}`,
+  })),
 ).filter(({ title }) => only.test(title))
 if (cases.length === 0) {
-  console.error(`no case matches ${only}; there are ${TIMED.join(' ')} ${SIZES.join(' ')}`)
+  console.error(
+    `no case matches ${only}; there are ${TIMED.join(' ')} ${Object.keys(SINGLE).join(' ')}`,
+  )
   process.exit(1)
 }
 
@@ -98,15 +111,15 @@ async function runDevice(device: DeviceName): Promise<void> {
   for (const runner of runners) {
     await runner.call({ do: 'load', entries: values.quick ? ENTRIES_QUICK : ENTRIES })
   }
-  if (wants('bytes-per-entry')) {
-    report(device, 'bytes-per-entry', 'bytes', await askAll(runners, 'bytes-per-entry'))
+  const ask = async (name: Single) => {
+    if (wants(name)) report(device, name, SINGLE[name], await askAll(runners, name))
   }
+  await ask('bytes-per-entry')
+  await ask('first-scan')
   for (const name of TIMED) {
     if (wants(name)) report(device, name, PLANS[name].unit, await timeAll(runners, device, name))
   }
-  if (wants('js-heap-per-entry')) {
-    report(device, 'js-heap-per-entry', 'bytes', await askAll(runners, 'js-heap-per-entry'))
-  }
+  await ask('js-heap-per-entry')
   for (const runner of runners) await runner.call({ do: 'verify' })
   for (const runner of runners) await runner.end()
 }
@@ -153,7 +166,7 @@ async function timeAll(
   return new Map(runners.map(({ name }, i) => [name, samples[i]!]))
 }
 
-async function askAll(runners: readonly Runner[], what: (typeof SIZES)[number]): Promise<Figures> {
+async function askAll(runners: readonly Runner[], what: Single): Promise<Figures> {
   const figures = new Map<string, Float64Array>()
   for (const runner of runners) {
     figures.set(runner.name, Float64Array.of(await runner.call({ do: what })))

@@ -11,7 +11,7 @@ import { type Timed, Work } from './work.js'
 export type Call =
   | { readonly do: 'load'; readonly entries: number }
   | { readonly do: 'time'; readonly name: Timed; readonly operations: number }
-  | { readonly do: 'bytes-per-entry' | 'js-heap-per-entry' | 'verify' | 'close' }
+  | { readonly do: 'bytes-per-entry' | 'first-scan' | 'js-heap-per-entry' | 'verify' | 'close' }
 
 export type Answer =
   | { readonly settings: string }
@@ -45,6 +45,8 @@ async function carryOut(call: Call): Promise<number> {
       return work.time(call.name, call.operations)
     case 'bytes-per-entry':
       return work.bytesPerEntry()
+    case 'first-scan':
+      return work.firstScan()
     case 'js-heap-per-entry':
       return work.heapBytesPerEntry()
     case 'load':

@@ -11,7 +11,7 @@ import { insideOf, mappingOf } from '../allocator/chunk.js'
 import type { ChunkStore } from '../allocator/chunk-store.js'
 import { checkInteger, checkOptions, encodeText } from '../base/arguments.js'
 import { argumentTypeError, PlinthError, rangeError } from '../base/errors.js'
-import { alignUp } from '../base/units.js'
+import { alignUp, LINE_BYTES } from '../base/units.js'
 import { NAME_BYTES_MAX } from '../layout/chunk-slot.js'
 import type { Geometry } from '../layout/geometry.js'
 import {
@@ -125,6 +125,20 @@ export class Heaps {
     const { dataAt, granuleBytes } = this.geometry
     const first = (chunk.offset - dataAt) / granuleBytes
     this.#chunkAt.fill(index, first, first + chunk.sizeBytes / granuleBytes)
+  }
+
+  /** Loads the lines of `length` bytes at `address`, within a chunk that is loaded. What it returns says nothing. */
+  prefetch(address: number, length: number): number {
+    const granule = (address - this.geometry.dataAt) * this.#granuleShare
+    const chunk = this.#chunks[this.#chunkAt[granule >>> 0]!]
+    if (chunk === undefined) return 0
+    const { words } = chunk
+    const from = (address - chunk.offset) >>> 2
+    const last = from + ((length - 1) >>> 2)
+    if (last >= words.length) return 0
+    let loaded = words[last]!
+    for (let word = from; word < last; word += LINE_BYTES / 4) loaded ^= words[word]!
+    return loaded
   }
 
   /**

@@ -17,7 +17,7 @@ import { endOf, type Tree } from './tree.js'
 const FIRST_KEY = new Uint8Array(0)
 
 /** Fewer entries are not worth fetching ahead. */
-const TOUCH_MIN = 4
+const PREFETCH_MIN = 4
 
 export interface CursorParts {
   readonly tree: Tree
@@ -162,21 +162,21 @@ export class Cursor {
     if (bounds.reverse) this.#index = isEqual && !isOutside ? index + 1 : index
     else this.#index = isEqual && isOutside ? index : index - 1
     this.#setStop(leaf)
-    this.#touch()
+    this.#prefetch()
   }
 
   /**
    * Entries are all over the device: those of the leaf that are to come are fetched together, which takes a
    * fraction of the time that one after the other does.
    */
-  #touch(): void {
+  #prefetch(): void {
     const { entries, bounds } = this.#parts
     const leaf = this.#leaf!
     const step = bounds.reverse ? -1 : 1
     let left = this.#left
-    if (left < TOUCH_MIN) return
+    if (left < PREFETCH_MIN) return
     for (let i = this.#index + step; i !== this.#stop && left > 0; i += step, left--) {
-      entries.touch(leaf.pointerAt(i))
+      entries.prefetch(leaf.pointerAt(i))
     }
   }
 
@@ -184,7 +184,7 @@ export class Cursor {
     this.#depth = 0
     this.#enter(this.#descend(this.#parts.root))
     this.#setStop(this.#leaf!)
-    this.#touch()
+    this.#prefetch()
   }
 
   /** The first leaf below a node, in the cursor's direction. */
@@ -211,7 +211,7 @@ export class Cursor {
       if (this.#isBeyond(leaf)) return false
       this.#enter(leaf)
       this.#setStop(leaf)
-      this.#touch()
+      this.#prefetch()
       return true
     }
     return false

@@ -19,6 +19,8 @@ import {
 
 /** An entry of at most so many bytes is rewritten where it is if it fills at least so much of its block. */
 const REWRITE_SHARE = 3 / 4
+/** Of larger entries the beginning alone is fetched ahead. */
+const PREFETCH_BYTES_MAX = 512
 /** Keys shorter than this are looked at in a view that is kept. */
 const KEY_VIEWS = 256
 
@@ -141,11 +143,10 @@ export class Entries {
     return this.#pool.buffer
   }
 
-  /** Brings an entry nearer to the processor, while others are on their way as well. */
-  touch(pointer: number): void {
-    const reader = this.#reader
-    reader.at(pointer)
-    this.touched ^= reader.getUint32(0) ^ reader.getUint32(reader.size - 4)
+  /** Brings an entry nearer to the processor, as much of it as the last one had, while others are on their way as well. */
+  prefetch(pointer: number): void {
+    const bytes = this.keyAt + this.keyBytes + this.valueBytes
+    this.#reader.prefetch(pointer, bytes < PREFETCH_BYTES_MAX ? bytes : PREFETCH_BYTES_MAX)
   }
 
   /** `headOf` the key. */
@@ -158,6 +159,15 @@ export class Entries {
     if (prefix + 4 > this.keyBytes) return headOf(this.key(pointer), prefix)
     const word = this.#reader.getUint32(this.keyAt + prefix)
     return headOfBytes(word & 0xff, (word >>> 8) & 0xff, (word >>> 16) & 0xff, word >>> 24)
+  }
+
+  /**
+   * Brings what may be an entry nearer to the processor.
+   * @throws PlinthError ERR_BAD_POINTER unless it is an object of entries
+   */
+  prefetchUnverified(pointer: number): void {
+    this.#reader.at(pointer, TYPE.ENTRY)
+    this.prefetch(pointer)
   }
 
   /**

@@ -139,7 +139,7 @@ export class Tree {
       // All are on their way before the first one is looked at.
       for (let slot = 0; slot < LEAF_SLOTS; slot++) {
         const pointer = words[2 * slot]! + words[2 * slot + 1]! * 2 ** 32
-        if (pointer !== 0) entries.touch(pointer)
+        if (pointer !== 0) entries.prefetchUnverified(pointer)
       }
       for (let slot = 0; slot < LEAF_SLOTS; slot++) {
         const pointer = words[2 * slot]! + words[2 * slot + 1]! * 2 ** 32
@@ -207,7 +207,7 @@ export class Tree {
     // A byte that all have in common does not make the others tell less enough to read all keys again.
     if (leaf.prefix <= prefix && prefix <= leaf.prefix + 1) return
     leaf.prefix = prefix
-    for (let i = 0; i < leaf.count; i++) this.#entries.touch(leaf.pointerAt(i))
+    for (let i = 0; i < leaf.count; i++) this.#entries.prefetch(leaf.pointerAt(i))
     for (let i = 0; i < leaf.count; i++) {
       leaf.setHead(i, this.#entries.head(leaf.pointerAt(i), prefix))
     }

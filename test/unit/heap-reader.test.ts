@@ -51,6 +51,34 @@ describe('a reader of objects', () => {
       assert.equal(reader.size, heap.size(small))
     }))
 
+  it('fetches ahead whatever it is told, and stays where it is', () =>
+    withReader((reader, heap) => {
+      const pointer = put(heap, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8))
+      const large = heap.allocate(MIB)
+      const gone = heap.allocate(64)
+      heap.free(gone)
+      reader.at(pointer)
+      const pointers = [
+        pointer,
+        large,
+        gone,
+        pointer + 3,
+        large + MIB - 1,
+        0,
+        -1,
+        0.5,
+        NaN,
+        2 ** 53,
+        Infinity,
+      ]
+      for (const each of pointers) {
+        for (const length of [0, 1, 64, 4096, 2 * MIB, -1, NaN]) reader.prefetch(each, length)
+      }
+      reader.prefetch('a' as never, 8)
+      assert.equal(reader.getUint32(0), 0x04030201)
+      assert.deepEqual(heap.bytes(pointer).subarray(0, 8), Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8))
+    }))
+
   it('reads nothing but the object it is at', () =>
     withReader((reader, heap) => {
       const pointer = put(

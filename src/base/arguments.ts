@@ -43,8 +43,10 @@ export function checkPowerOfTwo(
   min: number,
   max: number,
 ): asserts value is number {
+  if (typeof value === 'number' && !isPowerOfTwo(value)) {
+    throw rangeError(`${what} must be a power of two from ${min} to ${max}, not ${value}`)
+  }
   checkInteger(value, what, min, max)
-  if (!isPowerOfTwo(value)) throw rangeError(`${what} must be a power of two, not ${value}`)
 }
 
 export function checkBoolean(value: unknown, what: string): asserts value is boolean {

@@ -35,13 +35,17 @@ function verdict(damage: readonly Finding[]): string {
 function adviceOn(damage: readonly Finding[], path: string): string | undefined {
   if (damage.length === 0) return undefined
   const has = (code: Finding['code']) => damage.some((finding) => finding.code === code)
-  if (has('restore-incomplete')) return `${PLINTH} restore ${shell(path)} with the dump, again`
+  if (has('restore-incomplete')) return `${PLINTH} restore ${shell(path)} --force --input <dump>`
   if (has('not-a-volume')) return `${PLINTH} probe ${shell(path)} tells what is there`
   if (damage.some(({ fixable }) => fixable)) {
     return `${PLINTH} repair ${shell(path)} shows what it would do`
   }
-  return `${PLINTH} repair ${shell(path)} --drop-damaged shows what would have to be given up; take a copy of the device first`
+  if (has('device-truncated')) return 'give the device its size again, or restore a dump of it'
+  return `${PLINTH} repair ${shell(path)} --drop-damaged ${DROP_ADVICE}`
 }
+
+/** What comes of `repair --drop-damaged`. */
+export const DROP_ADVICE = 'shows what would have to be given up; take a copy of the device first'
 
 const SEVERITY_PAINT = { info: paint.dim, warning: paint.yellow, error: paint.red } as const
 const SEVERITY_ORDER = { error: 0, warning: 1, info: 2 } as const

@@ -142,6 +142,15 @@ function missingOf(value: {
   return missing
 }
 
+/** Why mmap-io does not load, from what `require` says: npm keeps the package when its addon fails to compile. */
+function withoutMmapIo(error: string): string {
+  if (/^Cannot find (?:module|package) 'mmap-io'/.test(error)) return 'not installed'
+  if (/^(?:Cannot find module|Could not locate the bindings)/.test(error)) {
+    return 'installed, not compiled'
+  }
+  return `installed, does not load (${plain(error)})`
+}
+
 function doctorText(value: ReturnType<typeof examine>): string {
   const { node, system, cpu, backend, addon, mmapIo, devices, trial, missing } = value
   const good = paint.green('ok')
@@ -161,7 +170,9 @@ function doctorText(value: ReturnType<typeof examine>): string {
       'mmap-io',
       mmapIo.loads
         ? `${good}  the other backend`
-        : paint.dim('not installed; only wanted where the addon does not load'),
+        : paint.dim(
+            `${withoutMmapIo(mmapIo.error)}; only wanted where the native addon does not work`,
+          ),
     ],
     ['backend', backend ?? paint.red('none')],
     ['pmem nodes', devices.length === 0 ? paint.dim('none in /dev') : devices.join(', ')],

@@ -39,7 +39,7 @@ export const dump = defineCommand({
       if (json) {
         const value = { volume: about, streamBytes, output: target.output }
         report.write(`${JSON.stringify(value, undefined, 2)}\n`)
-      } else if (report.isTTY || target.output !== undefined) {
+      } else {
         const rows: [string, string][] = [
           ['dumped', `${plural(about.chunks, 'chunk')}, ${formatBytes(about.bytes)}`],
           [

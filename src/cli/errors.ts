@@ -1,3 +1,5 @@
+import { plain } from './output.js'
+
 /**
  * Exit codes, and what ends a command early.
  *
@@ -28,6 +30,19 @@ export function usage(message: string): CommandError {
 /** A stream that is no dump, is damaged or ends early. */
 export function badStream(message: string): CommandError {
   return new CommandError(EXIT.DEVICE, 'ERR_STREAM', message)
+}
+
+/** A path that does not exist, as the library says it of a device. */
+export function nothingAt(path: string, cause?: unknown): CommandError {
+  return new CommandError(EXIT.DEVICE, 'ERR_DEVICE_MISSING', `nothing is at ${plain(path)}`, {
+    cause,
+  })
+}
+
+/** The error in the words of plinth, where Node's own are those of a system call. */
+export function told(error: unknown): unknown {
+  const { code, path } = (error ?? {}) as NodeJS.ErrnoException
+  return code === 'ENOENT' && path !== undefined ? nothingAt(path, error) : error
 }
 
 const MISTAKES = /^ERR_(?:INVALID_ARG_|OUT_OF_RANGE|UNKNOWN_OPTION)/

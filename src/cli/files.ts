@@ -1,15 +1,19 @@
 /** Files and pipes as ends of a stream. */
-import { createReadStream, existsSync } from 'node:fs'
+import { createReadStream, existsSync, openSync } from 'node:fs'
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { confirm } from './confirm.js'
-import { CommandError, EXIT, usage } from './errors.js'
+import { CommandError, EXIT, nothingAt, usage } from './errors.js'
 import { plain } from './output.js'
 import { formatBytes } from './units.js'
 
-/** stdin, or the file. */
+/** stdin, or the file; whoever asks destroys it. */
 export function inputOf(file: string | undefined): Readable {
-  if (file !== undefined) return createReadStream(file, { highWaterMark: 1024 * 1024 })
+  if (file !== undefined) {
+    // Opened here, so that a file that is missing is thrown: the stream would tell later, when nobody listens.
+    return createReadStream(file, { fd: openSync(file, 'r'), highWaterMark: 1024 * 1024 })
+  }
   if (process.stdin.isTTY) throw usage('nothing is piped in; name a file with --input')
   return process.stdin
 }
@@ -32,7 +36,7 @@ export async function writeOut(
     await confirm(`${plain(output)} exists and has ${formatBytes(size)}`, 'Replace it?', force)
   }
   const partial = `${output}.partial`
-  const file: FileHandle = await open(partial, 'w', 0o600)
+  const file = await create(partial)
   try {
     const bytes = await writeAll(parts, (part) => file.writeFile(part))
     await file.sync()
@@ -43,6 +47,16 @@ export async function writeOut(
     throw error
   } finally {
     await file.close()
+  }
+}
+
+async function create(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, 'w', 0o600)
+  } catch (error) {
+    // It is the folder that a new file misses.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw nothingAt(dirname(path), error)
+    throw error
   }
 }
 

@@ -26,7 +26,10 @@ export const format = defineCommand({
   .option('--granule <bytes>', 'a cell of the allocation grid, a power of two', parseBytes)
   .option('--log-size <bytes>', 'bytes of the redo log', parseBytes)
   .option('--backend <name>', 'what maps the device: native or mmap-io')
-  .option('--granularity <unit>', 'byte, cache-line or page; default: what the device has')
+  .option(
+    '--granularity <unit>',
+    'byte, cache-line or page, to format with; not kept: Volume.open wants it as well',
+  )
   .option('-f, --force', 'overwrite what is there without asking')
   .action(
     exitsWith(async (path: string, { json, ...options }: FormatOptions & JsonOption) => {
@@ -42,7 +45,9 @@ export const format = defineCommand({
       await reading(path, (volume) => {
         const value = infoOf(volume)
         print({ json }, value, () => {
-          const use = `const volume = Volume.open(${JSON.stringify(path)})`
+          const { granularity } = options
+          const opening = granularity === undefined ? '' : `, { granularity: '${granularity}' }`
+          const use = `const volume = Volume.open(${JSON.stringify(path)}${opening})`
           return `${paint.green('formatted')}\n${infoText(value)}${next(`${use}, or ${PLINTH} info ${shell(path)}`)}`
         })
       })

@@ -3,7 +3,7 @@ import type { Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { bar, facts, type JsonOption, next, PLINTH, paint, plain, print, shell } from './output.js'
 import { GRANULARITIES, KINDS } from './probe.js'
-import { formatBytes, formatPercent, plural } from './units.js'
+import { formatBytes, formatDate, formatPercent, plural } from './units.js'
 import { heapNames, reading } from './volume.js'
 
 export const info = defineCommand({
@@ -34,23 +34,20 @@ export function infoText({ volume, recovery, stats, heaps }: ReturnType<typeof i
   const { usedBytes, dataBytes, freeBytes, freeRuns, largestFreeBytes, chunks } = stats
   const share = usedBytes / dataBytes
   const kind = volume.kind === 'memory' ? 'memory' : KINDS[volume.kind]
-  const metadata = volume.size - dataBytes - stats.logBytes
+  const metadata = stats.areas
+    .filter(({ name }) => name !== 'log' && name !== 'data')
+    .reduce((bytes, { size }) => bytes + size, 0)
+  const padding = volume.size - dataBytes - stats.logBytes - metadata
   return facts([
     ['volume', paint.bold(plain(volume.label ?? '(no label)'))],
     ['uuid', volume.uuid],
     ['device', `${plain(volume.path)}, ${kind}`],
     ['granularity', GRANULARITIES[volume.granularity]],
     ['backend', volume.backend],
-    [
-      'created',
-      volume.created
-        .toISOString()
-        .replace('T', ' ')
-        .replace(/\.\d+Z/, ' UTC'),
-    ],
+    ['created', formatDate(volume.created)],
     [
       'size',
-      `${formatBytes(volume.size)}: data ${formatBytes(dataBytes)}, log ${formatBytes(stats.logBytes)}, metadata ${formatBytes(metadata)}`,
+      `${formatBytes(volume.size)}: data ${formatBytes(dataBytes)}, log ${formatBytes(stats.logBytes)}, metadata ${formatBytes(metadata)}${padding > 0 ? `, padding ${formatBytes(padding)}` : ''}`,
     ],
     ['granule', formatBytes(volume.granule)],
     [

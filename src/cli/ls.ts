@@ -34,6 +34,10 @@ function listOf(volume: Volume, all: boolean) {
 }
 
 function listText({ chunks, heaps }: ReturnType<typeof listOf>, path: string): string {
+  if (chunks.length === 0 && heaps.length === 0) {
+    const first = next(`${PLINTH} import ${shell(path)} <name> puts a first chunk there`)
+    return `nothing is allocated${first}`
+  }
   const parts: string[] = []
   if (chunks.length > 0) {
     parts.push(
@@ -57,11 +61,7 @@ function listText({ chunks, heaps }: ReturnType<typeof listOf>, path: string): s
   }
   if (heaps.length > 0) parts.push(heapTable(heaps))
   const total = chunks.reduce((sum, { size }) => sum + size, 0)
-  const summary = [
-    chunks.length === 0 && heaps.length === 0
-      ? 'nothing is allocated'
-      : `${plural(chunks.length, 'chunk')}, ${formatBytes(total)}`,
-  ]
+  const summary = [`${plural(chunks.length, 'chunk')}, ${formatBytes(total)}`]
   if (heaps.length > 0) summary.push(plural(heaps.length, 'heap'))
   const tail = `${summary.join('; ')}${next(`${PLINTH} map ${shell(path)} draws where they are`)}`
   return [...parts, tail].join('\n\n')

@@ -6,14 +6,14 @@ import { bench } from './bench.js'
 import { check } from './check.js'
 import { doctor } from './doctor.js'
 import { dump } from './dump.js'
-import { EXIT, exitCodeOf } from './errors.js'
+import { EXIT, exitCodeOf, told } from './errors.js'
 import { exportChunk } from './export.js'
 import { format } from './format.js'
 import { importChunk } from './import.js'
 import { info } from './info.js'
 import { ls } from './ls.js'
 import { map } from './map.js'
-import { paintError } from './output.js'
+import { PLINTH, paintError } from './output.js'
 import { probe } from './probe.js'
 import { repair } from './repair.js'
 import { restore } from './restore.js'
@@ -49,7 +49,6 @@ const program = new Command('plinth')
     subcommandTerm: (command) =>
       [command.name(), ...command.registeredArguments.map(termOf)].join(' '),
   })
-  .showHelpAfterError('(plinth <command> --help shows how)')
   .addHelpText(
     'after',
     `
@@ -63,9 +62,12 @@ for (const [title, commands] of groups) {
   for (const command of commands) program.addCommand(command.helpGroup(title))
 }
 for (const command of [program, ...program.commands]) {
-  command.exitOverride().configureOutput({
-    outputError: (text, write) => write(text.replace(/^error: /, `${paintError.red('error')}: `)),
-  })
+  command
+    .exitOverride()
+    .showHelpAfterError(`(${PLINTH} <command> --help shows how)`)
+    .configureOutput({
+      outputError: (text, write) => write(text.replace(/^error: /, `${paintError.red('error')}: `)),
+    })
 }
 
 // Whoever reads may have seen enough (`plinth ls … | head`). A dump hears of it where it writes.
@@ -74,14 +76,23 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 })
 
 try {
-  await program.parseAsync()
+  await program.parseAsync(given(), { from: 'user' })
 } catch (error) {
   process.exitCode = fail(error)
 }
 
+/** What was typed. Commander would answer `help nonsense` with the help of all, and not say why. */
+function given(): string[] {
+  const args = process.argv.slice(2)
+  const [first, asked] = args
+  if (first !== 'help' || asked === undefined) return args
+  return program.commands.some((command) => command.name() === asked) ? args : [asked]
+}
+
 /** Tells what went wrong, on stderr; with `--json` on stdout as data. */
-function fail(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.OK : EXIT.USAGE
+function fail(thrown: unknown): number {
+  if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.OK : EXIT.USAGE
+  const error = told(thrown)
   const exitCode = exitCodeOf(error)
   const { message, code, stack } = error as Error & { code?: string }
   if (process.argv.includes('--json')) {

@@ -1,6 +1,6 @@
 /** `plinth repair`: what would be written; with `--apply` and a yes, it is. */
 import { type RepairReport, Volume } from '../index.js'
-import { findingsTable, placeText } from './check.js'
+import { DROP_ADVICE, findingsTable, placeText } from './check.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { EXIT } from './errors.js'
@@ -31,7 +31,7 @@ export const repair = defineCommand({
       if (options.apply && report.fixes.length > 0) {
         const drops = report.fixes.filter((fix) => fix.drops).length
         await confirm(
-          `${plain(path)} holds ${contentsOf(path) ?? 'a damaged volume'}; ${plural(report.fixes.length, 'fix')} will be written${drops > 0 ? `, of which ${drops} give something up` : ''}`,
+          `${plain(path)} holds ${contentsOf(path) ?? 'a damaged volume'}; ${plural(report.fixes.length, 'fix', 'fixes')} will be written${drops > 0 ? `, of which ${drops} give something up` : ''}`,
           'Repair it?',
           options.force,
         )
@@ -50,11 +50,12 @@ function reportText(
   drops: boolean,
 ): string {
   const parts: string[] = []
-  if (fixes.length === 0) parts.push(`${plain(path)}: nothing to repair`)
-  else {
-    parts.push(
-      `${plain(path)}: ${plural(fixes.length, 'fix')} ${dryRun ? 'would be' : 'were'} written`,
-    )
+  if (fixes.length === 0) {
+    const what = remaining.length === 0 ? 'nothing to repair' : 'nothing that repair can mend'
+    parts.push(`${plain(path)}: ${what}`)
+  } else {
+    const written = dryRun ? 'would be' : fixes.length === 1 ? 'was' : 'were'
+    parts.push(`${plain(path)}: ${plural(fixes.length, 'fix', 'fixes')} ${written} written`)
     parts.push(
       table(
         [{ title: dryRun ? 'WOULD FIX' : 'FIXED' }, { title: 'WHERE' }, { title: 'HOW' }],
@@ -71,5 +72,8 @@ function reportText(
   const text = parts.join('\n\n')
   if (dryRun && fixes.length > 0)
     return text + next(`${PLINTH} repair ${shell(path)}${flag} --apply`)
+  if (!drops && remaining.some(({ code }) => code === 'slot-lost')) {
+    return text + next(`${PLINTH} repair ${shell(path)} --drop-damaged ${DROP_ADVICE}`)
+  }
   return text
 }

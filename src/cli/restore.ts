@@ -12,7 +12,7 @@ import { facts, type JsonOption, next, PLINTH, plain, print, shell } from './out
 import { progress } from './progress.js'
 import { type Dump, readDump } from './stream/read-dump.js'
 import type { DumpedVolume } from './stream/write-dump.js'
-import { formatBytes, parseBytes, plural } from './units.js'
+import { formatBytes, formatDate, parseBytes, plural } from './units.js'
 import { contentsOf } from './volume.js'
 
 interface Options extends JsonOption {
@@ -278,7 +278,7 @@ function resultText(path: string, value: Plan & { dryRun: boolean; from: DumpedV
       `${plural(from.chunks, 'chunk')}, ${formatBytes(from.bytes)}, ${plural(from.heaps, 'heap')}`,
     ],
     ['volume', plain(value.label ?? '(no label)')],
-    ['dumped', from.dumped],
+    ['dumped', formatDate(new Date(from.dumped))],
     ['layout', layout === 'same' ? LAYOUT_SAME : LAYOUT_NEW],
   ])
   return text + next(dryRun ? 'the same without --dry-run' : `${PLINTH} check ${shell(path)}`)

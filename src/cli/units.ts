@@ -49,6 +49,14 @@ export function formatTime(nanoseconds: number): string {
 }
 
 /** `1 chunk`, `2 chunks`. */
-export function plural(count: number, noun: string): string {
-  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`
+export function plural(count: number, noun: string, many = `${noun}s`): string {
+  return `${formatCount(count)} ${count === 1 ? noun : many}`
+}
+
+/** As people read it, to the second. */
+export function formatDate(date: Date): string {
+  return date
+    .toISOString()
+    .replace('T', ' ')
+    .replace(/\.\d+Z/, ' UTC')
 }

@@ -93,10 +93,7 @@ export function settleGranularity(
   }
   // Whatever is asked of tmpfs, a power loss takes all of it: the way of persistent memory may be tried there.
   if (kind === 'tmpfs' || ORDER[asked] >= ORDER[known.granularity]) return asked
-  throw refused(
-    asked,
-    `it is a ${kind} device, whose granularity is '${known.granularity}': ${known.why}`,
-  )
+  throw refused(asked, `it has '${known.granularity}', as a device of kind '${kind}': ${known.why}`)
 }
 
 /** What is safe on one is safe on those before it. */

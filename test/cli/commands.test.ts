@@ -1,11 +1,12 @@
 // Each command as its user runs it: what it prints, how it ends, and what is on the device afterwards.
 import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { Volume } from 'plinth'
 import { formatTime } from '../../src/cli/units.js'
-import { json, noTerminal, onTerminal, plinth, shell } from '../support/cli.js'
+import { json, noTerminal, onTerminal, plinth, script, shell } from '../support/cli.js'
 import { inMemory, MIB } from '../support/devices.js'
 
 const COMMANDS = [
@@ -80,8 +81,9 @@ describe('plinth', () => {
   const wrong: [what: string, args: string[], says: RegExp][] = [
     ['no command', [], /Usage: plinth/],
     ['an unknown command', ['lss'], /Did you mean ls/],
-    ['an unknown option', ['info', 'x', '--wide'], /unknown option '--wide'/],
-    ['no device', ['info'], /missing required argument 'device'/],
+    ['help of an unknown command', ['help', 'nonsense'], /^error: unknown command 'nonsense'\n\(/],
+    ['an unknown option', ['info', 'x', '--wide'], /unknown option '--wide'\n\(plinth <command> -/],
+    ['no device', ['info'], /missing required argument 'device'\n\(plinth <command> --help shows/],
     ['a size that is none', ['format', 'x', '--size', 'big'], /Give bytes, such as 4096, 64M/],
     ['an option out of range', ['format', '/tmp/x', '--size', '5'], /size must be .* from 1048576/],
   ]
@@ -92,6 +94,12 @@ describe('plinth', () => {
       assert.match(err, says)
     })
   }
+
+  test('help of a command is the help that the command gives', () => {
+    const { code, out } = plinth(['help', 'info'])
+    assert.equal(code, 0)
+    assert.equal(out, plinth(['info', '--help']).out)
+  })
 
   const needDevice = COMMANDS.filter((name) => !['format', 'doctor', 'restore'].includes(name))
   for (const command of needDevice) {
@@ -192,6 +200,17 @@ describe('looking', () => {
       assert.match(plinth(['stats', path]).out, /^fragmentation +\d/m)
     }))
 
+  test('ls of an empty volume says how a first chunk comes there', () =>
+    inMemory((folder) => {
+      const path = join(folder, 'device')
+      Volume.format(path, { size: MIB })
+      const { out } = plinth(['ls', path])
+      assert.equal(
+        out,
+        `nothing is allocated\n\nnext  plinth import ${path} <name> puts a first chunk there\n`,
+      )
+    }))
+
   test('bench measures in a chunk of its own and leaves nothing', () =>
     withVolume((path) => {
       const before = json(['ls', path]).value
@@ -218,6 +237,30 @@ describe('looking', () => {
     assert.equal(code, value.missing.length === 0 ? 0 : 1)
     assert.match(plinth(['doctor']).out, /^trial +ok/m)
   })
+
+  test('doctor tells a package that is not installed from one that is not compiled', () =>
+    inMemory((folder) => {
+      const hook = join(folder, 'hook.cjs')
+      const said = (error: string) => {
+        writeFileSync(
+          hook,
+          `const Module = require('node:module')
+          const load = Module._load
+          Module._load = function (name, ...more) {
+            if (name === 'mmap-io') throw new Error(${JSON.stringify(error)})
+            return load.call(this, name, ...more)
+          }`,
+        )
+        const { out } = plinth(['doctor'], { env: { NODE_OPTIONS: `--require ${hook}` } })
+        return /^mmap-io +(.*); only wanted where the native addon does not work$/m.exec(out)?.[1]
+      }
+      assert.equal(said("Cannot find module 'mmap-io'\nRequire stack:\n- a"), 'not installed')
+      assert.equal(
+        said("Cannot find module '../build/Release/mmap-io'\nRequire stack:\n- a"),
+        'installed, not compiled',
+      )
+      assert.equal(said('bad ELF'), 'installed, does not load (bad ELF)')
+    }))
 
   test('doctor says what is missing where nothing can be written', () => {
     const { code, value } = json(['doctor'], { env: { TMPDIR: '/nonexistent' } })
@@ -308,11 +351,69 @@ describe('moving a chunk', () => {
       assert.equal(plinth(['check', path]).code, 0)
     }))
 
+  test('a file that is missing: 3, and nothing is changed', () =>
+    withVolume((path, folder) => {
+      const missing = join(folder, 'nosuch')
+      for (const args of [
+        ['import', path, 'c', '-i', missing],
+        ['import', path, 'index', '--replace', '--force', '-i', missing],
+        ['restore', join(folder, 'other'), '-i', missing],
+        ['export', path, 'pages', '-o', join(missing, 'file')],
+      ]) {
+        const { code, err } = plinth(args)
+        assert.equal(code, 3, args[0])
+        assert.equal(err, `error: nothing is at ${missing} (ERR_DEVICE_MISSING)\n`)
+        assert.deepEqual(json(args), {
+          code: 3,
+          value: { error: { code: 'ERR_DEVICE_MISSING', message: `nothing is at ${missing}` } },
+        })
+      }
+      assert.equal(json(['info', path]).value.stats.chunks, 4)
+    }))
+
+  test('import --size is exactly the bytes that come', () =>
+    withVolume((path, folder) => {
+      const file = join(folder, 'input')
+      writeFileSync(file, 'eleven char')
+      const says = (size: number, ...more: string[]) => {
+        const args = ['import', path, 'c', '--size', String(size), ...more]
+        const { code, value } = json(args, { input: 'eleven char' })
+        assert.equal(code, 3)
+        return value.error.message
+      }
+      assert.equal(says(10), 'stdin has more than the 10 bytes of --size')
+      assert.equal(says(10, '-i', file), `${file} has more than the 10 bytes of --size`)
+      assert.equal(says(12), 'stdin ended after 11 of 12 bytes')
+      assert.equal(says(12, '-i', file), `${file} ended after 11 of 12 bytes`)
+      assert.equal(json(['info', path]).value.stats.chunks, 4)
+      const exact = json(['import', path, 'c', '--size', '11'], { input: 'eleven char' })
+      assert.equal(exact.value.bytes, 11)
+    }))
+
+  test('import reads a named pipe, which has no size', () =>
+    withVolume((path) => {
+      const { code, err } = shell(`plinth import ${path} c -i <(printf piped)`)
+      assert.equal(code, 0, err)
+      assert.match(plinth(['export', path, 'c']).out, /^piped\0/)
+    }))
+
+  test('dump to stdout reports to stderr', () =>
+    withVolume((path) => {
+      const { code, err } = plinth(['dump', path])
+      assert.equal(code, 0)
+      assert.match(err, /^dumped +4 chunks, .*\nstream +\S+ \S+\n$/)
+    }))
+
   test('import replaces only when told to', () =>
     withVolume((path) => {
       const input = 'other bytes'
       assert.equal(json(['import', path, 'index'], { input }).value.error.code, 'ERR_CHUNK_EXISTS')
-      assert.equal(plinth(['import', path, 'index', '--replace'], { input }).code, 2)
+      const asked = plinth(['import', path, 'index', '--replace'], { input })
+      assert.equal(asked.code, 2)
+      assert.match(
+        asked.err,
+        /'engine' on \S+ holds 'index' \([^)]+\), which would be freed; --force/,
+      )
       const { value } = json(['import', path, 'index', '--replace', '--force'], { input })
       assert.equal(value.replaced, true)
       assert.equal(value.bytes, input.length)
@@ -362,6 +463,43 @@ describe('on a terminal', { skip: noTerminal }, () => {
       assert.equal(json(['info', path]).value.stats.chunks, 4)
       assert.equal(onTerminal(['rm', path, 'pages'], 'y\n').code, 0)
       assert.equal(json(['info', path]).value.stats.chunks, 3)
+    }))
+
+  for (const [key, typed] of [
+    ['Ctrl+C', '\u0003'],
+    ['Ctrl+D', '\u0004'],
+  ] as const) {
+    test(`${key} at a question is a no`, async () => {
+      await inMemory(async (folder) => {
+        const path = join(folder, 'device')
+        Volume.format(path, { size: MIB, label: 'engine' })
+        const line = `'${process.execPath}' '${script}' format '${path}' --label other`
+        const run = spawn('script', ['-qec', line, '/dev/null'], { timeout: 60_000 })
+        let out = ''
+        for await (const part of run.stdout) {
+          const before = out
+          out += part
+          // Before the question the terminal itself would take the key.
+          if (!before.includes('[y/N]') && out.includes('[y/N]')) {
+            setTimeout(() => run.stdin.write(typed), 50)
+          }
+        }
+        assert.equal(run.exitCode ?? (await new Promise((done) => run.once('exit', done))), 2)
+        assert.match(out, /\[y\/N\] [^\n]*\n[^\n]*error[^\n]*: nothing was changed/)
+        assert.equal(Volume.probe(path).volume?.label, 'engine')
+      })
+    })
+  }
+
+  test('what a pipe brings is no answer', () =>
+    withVolume((path) => {
+      const line = `echo y | '${process.execPath}' '${script}' rm '${path}' pages`
+      const { status, stdout } = spawnSync('script', ['-qec', line, '/dev/null'], {
+        timeout: 20_000,
+      })
+      assert.equal(status, 2)
+      assert.match(stdout.toString(), /--force does it without asking\. Nothing was changed/)
+      assert.equal(json(['info', path]).value.stats.chunks, 4)
     }))
 
   test('colours come on a terminal, and not with NO_COLOR', () =>

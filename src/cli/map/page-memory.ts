@@ -35,6 +35,8 @@ export function drawMemory(
   memory: PageMemory,
   stretches: LineStretches,
 ): void {
+  // A page that is not laid out yet has less than the labels take.
+  if (width <= 0) return
   const pixels = sharesOf(Math.ceil(width), part, memory, stretches)
   // Less than a hundredth of a level is what rounding left.
   const levelAt = (pixel: number) => Math.min(LEVELS, Math.ceil(pixels[pixel]! * LEVELS - 0.01))

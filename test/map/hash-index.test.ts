@@ -95,6 +95,37 @@ describe('the index by hash', () => {
     assert.equal(known(large), 0)
   })
 
+  it('knows what is there while it grows, and nothing else', () => {
+    seeded((random) => {
+      const keys = new Keys()
+      const index = new HashIndex(8 * MIB)
+      const present: number[] = []
+      const nameOf = (pointer: number) => bytesOf(`key ${pointer}`)
+      let asked = 0
+      let found = 0
+      for (let i = 1; i <= 120_000; i++) {
+        const pointer = i * 8
+        keys.set(pointer, `key ${pointer}`)
+        index.add(hashOf(nameOf(pointer)), pointer)
+        present.push(pointer)
+        const at = random.below(present.length)
+        const other = present[at]!
+        const hash = hashOf(nameOf(other))
+        const known = index.find(hash, nameOf(other), keys)
+        assert.ok(known === 0 || known === other)
+        asked++
+        if (known !== 0) found++
+        if (!random.chance(4)) continue
+        index.remove(hash, other)
+        keys.delete(other)
+        present[at] = present.at(-1)!
+        present.pop()
+        assert.equal(index.find(hash, nameOf(other), keys), 0)
+      }
+      assert.ok(found > asked * 0.85, `${found} of ${asked}`)
+    })
+  })
+
   it('hashes are as given for MurmurHash3, as signed numbers', () => {
     // Of the reference implementation with seed 0.
     const known: [string, number][] = [

@@ -4,7 +4,7 @@ import { defineCommand, exitsWith } from './command.js'
 import { bar, facts, type JsonOption, next, PLINTH, paint, plain, print, shell } from './output.js'
 import { GRANULARITIES, KINDS } from './probe.js'
 import { formatBytes, formatDate, formatPercent, plural } from './units.js'
-import { heapNames, reading } from './volume.js'
+import { heapNames, metadataBytes, reading } from './volume.js'
 
 export const info = defineCommand({
   usage: 'info <device>',
@@ -34,9 +34,7 @@ export function infoText({ volume, recovery, stats, heaps }: ReturnType<typeof i
   const { usedBytes, dataBytes, freeBytes, freeRuns, largestFreeBytes, chunks } = stats
   const share = usedBytes / dataBytes
   const kind = volume.kind === 'memory' ? 'memory' : KINDS[volume.kind]
-  const metadata = stats.areas
-    .filter(({ name }) => name !== 'log' && name !== 'data')
-    .reduce((bytes, { size }) => bytes + size, 0)
+  const metadata = metadataBytes(stats.areas)
   const padding = volume.size - dataBytes - stats.logBytes - metadata
   return facts([
     ['volume', paint.bold(plain(volume.label ?? '(no label)'))],

@@ -13,7 +13,7 @@ import { progress } from './progress.js'
 import { type Dump, readDump } from './stream/read-dump.js'
 import type { DumpedVolume } from './stream/write-dump.js'
 import { formatBytes, formatDate, parseBytes, plural } from './units.js'
-import { contentsOf } from './volume.js'
+import { contentsOf, dataArea } from './volume.js'
 
 interface Options extends JsonOption {
   readonly input?: string
@@ -193,7 +193,7 @@ const CHUNKS_AT_ONCE = 100
 
 /** Ids of the chunks in the new volume, in the order of the directory. */
 function placeAll({ volume, place }: Restore, { about, chunks }: Dump): number[] {
-  const data = volume.stats().areas.find(({ name }) => name === 'data')!
+  const data = dataArea(volume.stats().areas)
   if (data.offset !== about.dataOffset) {
     throw new CommandError(
       EXIT.DEVICE,

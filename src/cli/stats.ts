@@ -3,7 +3,7 @@ import type { ChunkInfo, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { bar, facts, type JsonOption, paint, plain, print, table } from './output.js'
 import { formatBytes, formatCount, formatPercent, plural } from './units.js'
-import { heapNames, heapOf, reading } from './volume.js'
+import { dataArea, heapNames, heapOf, reading } from './volume.js'
 
 export const stats = defineCommand({
   usage: 'stats <device>',
@@ -61,7 +61,7 @@ export interface RunCount {
 
 /** Free runs by powers of two, the smallest first. */
 export function freeRunsOf(volume: Volume, chunks: readonly ChunkInfo[]): RunCount[] {
-  const data = volume.stats().areas.find(({ name }) => name === 'data')!
+  const data = dataArea(volume.stats().areas)
   const runs: number[] = []
   let at = data.offset
   for (const { offset, size } of chunks) {

@@ -1,5 +1,12 @@
 /** Volumes and chunks as arguments of commands. */
-import { type Backend, type Chunk, type ChunkInfo, type Granularity, Volume } from '../index.js'
+import {
+  type Backend,
+  type Chunk,
+  type ChunkInfo,
+  type Granularity,
+  Volume,
+  type VolumeArea,
+} from '../index.js'
 import { CommandError, EXIT } from './errors.js'
 import { PLINTH, plain } from './output.js'
 
@@ -10,6 +17,18 @@ export async function reading<T>(
 ): Promise<T> {
   using volume = Volume.open(path, { readOnly: true })
   return await body(volume)
+}
+
+/** Where chunks may be. */
+export function dataArea(areas: readonly VolumeArea[]): VolumeArea {
+  return areas.find(({ name }) => name === 'data')!
+}
+
+/** Bytes of what plinth keeps beside the log. */
+export function metadataBytes(areas: readonly VolumeArea[]): number {
+  return areas
+    .filter(({ name }) => name !== 'log' && name !== 'data')
+    .reduce((bytes, { size }) => bytes + size, 0)
 }
 
 export interface MediaOptions {

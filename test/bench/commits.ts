@@ -242,13 +242,20 @@ function commitBare(scratch: Scratch, name: string): Case {
     tx.commit()
   }
   return {
+    ...laps(volume, name, once),
+    close,
+    note: () => 'its transaction alone, without volume.transact',
+  }
+}
+
+/** Laps of the log, one call after the other. */
+function laps(volume: Volume, name: string, once: () => void): Timed {
+  return {
     name,
     operations: operationsPerLap(volume, once),
     run(operations) {
       for (let i = 0; i < operations; i++) once()
     },
-    close,
-    note: () => 'its transaction alone, without volume.transact',
   }
 }
 
@@ -279,15 +286,7 @@ function commitClosure(scratch: Scratch, name: string): Case {
     const at = inOrder(done++)
     volume.transact((tx) => tx.write(chunk, at, bytes))
   }
-  return {
-    name,
-    operations: operationsPerLap(volume, once),
-    run(operations) {
-      for (let i = 0; i < operations; i++) once()
-    },
-    close,
-    note: () => checkpointNote(volume, done),
-  }
+  return { ...laps(volume, name, once), close, note: () => checkpointNote(volume, done) }
 }
 
 function commitMany(scratch: Scratch, name: string): Case {

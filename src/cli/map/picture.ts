@@ -8,7 +8,7 @@
  */
 import type { ChunkInfo, Volume, VolumeArea, VolumeInfo, VolumeStats } from '../../index.js'
 import { freeRunsOf, type RunCount } from '../stats.js'
-import { heapNames, heapOf } from '../volume.js'
+import { heapNames, heapOf, metadataBytes } from '../volume.js'
 import { type Residency, residencyOf } from './residency.js'
 
 export interface Owner {
@@ -104,16 +104,10 @@ function countOwners(
     counts.set(keys[i]!, { chunks: count.chunks + 1, bytes: count.bytes + size })
   })
   const sorted = [...counts].sort(([, a], [, b]) => b.bytes - a.bytes)
-  const sum = (wanted: (area: VolumeArea) => boolean) =>
-    areas.filter(wanted).reduce((bytes, { size }) => bytes + size, 0)
+  const log = areas.find(({ name }) => name === 'log')!
   const owners: Owner[] = [
-    {
-      name: 'metadata',
-      colour: 'metadata',
-      chunks: 0,
-      bytes: sum(({ name }) => name !== 'log' && name !== 'data'),
-    },
-    { name: 'log', colour: 'log', chunks: 0, bytes: sum(({ name }) => name === 'log') },
+    { name: 'metadata', colour: 'metadata', chunks: 0, bytes: metadataBytes(areas) },
+    { name: 'log', colour: 'log', chunks: 0, bytes: log.size },
   ]
   const own = sorted.length <= COLOURED_MAX + 1 ? sorted : sorted.slice(0, COLOURED_MAX)
   own.forEach(([name, count], i) => {

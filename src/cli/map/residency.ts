@@ -1,6 +1,7 @@
 /** How much of a volume is in memory, for the maps: of each stretch, and of cells all over the device. */
 import type { Volume } from '../../index.js'
 import { formatBytes, formatPercent } from '../units.js'
+import { dataArea } from '../volume.js'
 import type { Stretch } from './picture.js'
 
 export interface Residency {
@@ -27,7 +28,7 @@ export function residencyOf(volume: Volume, stretches: readonly Stretch[]): Resi
     offset: i * cellBytes,
     size: Math.min(cellBytes, size - i * cellBytes),
   }))
-  const data = volume.stats().areas.find(({ name }) => name === 'data')!
+  const data = dataArea(volume.stats().areas)
   const asked = volume.residentBytes([{ offset: 0, size }, data, ...cells, ...stretches])
   if (asked === undefined) return undefined
   const [bytes = 0, dataBytes = 0, ...rest] = asked

@@ -1,6 +1,7 @@
 /** A volume as a stream. */
 import { createHash } from 'node:crypto'
 import type { ChunkInfo, Volume } from '../../index.js'
+import { dataArea } from '../volume.js'
 import { DATA_BYTES_MAX, encodeFrame, type Frame, KIND, MAGIC } from './frames.js'
 
 /** What the first frame says. */
@@ -131,7 +132,7 @@ export function aboutVolume(volume: Volume, heaps: number): DumpedVolume {
     size,
     granule,
     logSize: logBytes,
-    dataOffset: areas.find(({ name }) => name === 'data')!.offset,
+    dataOffset: dataArea(areas).offset,
     chunks,
     bytes: usedBytes,
     heaps,

@@ -8,7 +8,7 @@
             "src/native/module.c",
             "src/native/arguments.c",
             "src/native/mapping.c",
-            "src/native/extents.c",
+            "src/native/space.c",
             "src/native/residency.c",
             "src/native/flush.c",
             "src/native/checksum.c",

@@ -27,6 +27,7 @@ export const ERROR_CODES = {
   ERR_GRANULARITY: 'this granularity would lose data on this device',
   ERR_HEAP_CLASSES: 'the heap exists without the wanted size classes',
   ERR_HEAP_NOT_FOUND: 'no heap has this name, and a reader makes none',
+  ERR_MAPPING_LIMIT: 'the kernel maps no more for this process: vm.max_map_count, or memory',
   ERR_NO_ENTRY: 'the cursor of an ordered map is at no entry',
   ERR_NO_SPACE: 'no free run of granules is long enough',
   ERR_NOT_A_MAP: 'the heap of this name holds something else than an ordered map',

@@ -1,3 +1,4 @@
+/** `plinth format`: a volume is made, and what to know of the device is told. */
 import { existsSync } from 'node:fs'
 import { type FormatOptions, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
@@ -48,9 +49,16 @@ export const format = defineCommand({
           const { granularity } = options
           const opening = granularity === undefined ? '' : `, { granularity: '${granularity}' }`
           const use = `const volume = Volume.open(${JSON.stringify(path)}${opening})`
-          return `${paint.green('formatted')}\n${infoText(value)}${next(`${use}, or ${PLINTH} info ${shell(path)}`)}`
+          return `${paint.green('formatted')}\n${infoText(value)}${notesOf(path)}${next(`${use}, or ${PLINTH} info ${shell(path)}`)}`
         })
       })
       return undefined
     }),
   )
+
+/** What else to know of the device, in yellow: most have nothing. */
+function notesOf(path: string): string {
+  return Volume.probe(path)
+    .notes.map((note) => `\n${paint.yellow(plain(note))}`)
+    .join('')
+}

@@ -6,6 +6,7 @@ import type { BadBlocks } from '../media/bad-blocks.js'
 import type { Granularity, Media } from '../media/media.js'
 import type { NativeAddon } from '../native/addon.js'
 import { loadAddon } from '../native/load.js'
+import { mayHaveHoles, takeSpace } from './file-space.js'
 import { mapsSync, settleGranularity } from './granularity.js'
 import { type DeviceKind, identify } from './identify.js'
 import { knownBad } from './known-bad.js'
@@ -42,6 +43,7 @@ export class Device {
   readonly #lock: Lock
   readonly #fd: number
   #media: Media | undefined
+  #giveBack: () => void = () => {}
   #open = true
 
   /**
@@ -92,8 +94,13 @@ export class Device {
     return identify(this.path, this.#sysfs).sizeBytes
   }
 
-  /** The media over the first `sizeBytes` of the device; made once. */
+  /**
+   * The media over the first `sizeBytes` of the device; made once. Holes of a file are filled before it
+   * is written.
+   * @throws PlinthError ERR_DEVICE_IO when its filesystem has no space for that
+   */
   media(sizeBytes: number): Media {
+    if (!this.#readOnly && this.#media === undefined && this.#isSparse) this.allocate(sizeBytes)
     this.#media ??=
       this.granularity === 'page' || this.#readOnly
         ? this.#pageMedia(sizeBytes)
@@ -113,12 +120,20 @@ export class Device {
     })
   }
 
+  /** Whether a store, and in memory a load as well, may meet a full filesystem: a copy made by `cp --sparse`. */
+  get #isSparse(): boolean {
+    return this.kind !== 'block' && this.kind !== 'dax' && mayHaveHoles(this.#fd)
+  }
+
   /**
-   * Whether a reader gets copies: device-dax refuses private mappings, and of bad blocks only a copy can
-   * show something.
+   * Whether a reader gets copies: device-dax refuses private mappings, of bad blocks only a copy can show
+   * something, and a load from a hole of a file in memory takes a page, which is a fault when none is left.
    */
   get #copies(): boolean {
-    return this.#readOnly && (this.kind === 'dax' || !this.badBlocks.isEmpty)
+    if (!this.#readOnly) return false
+    return (
+      this.kind === 'dax' || !this.badBlocks.isEmpty || (this.kind === 'tmpfs' && this.#isSparse)
+    )
   }
 
   #pageMedia(sizeBytes: number): PageMedia {
@@ -147,18 +162,10 @@ export class Device {
     return residentBytes(this.#fd, this.path, this.#addon!, ranges)
   }
 
-  /** Makes a regular file so long, every byte of it backed. */
+  /** Makes a regular file so long, every byte of it backed, until `giveBack`. */
   allocate(sizeBytes: number): void {
     try {
-      if (this.#addon !== undefined) {
-        this.#addon.allocate(this.#fd, 0, sizeBytes)
-      } else {
-        const zeros = new Uint8Array(1024 * 1024)
-        const from = fs.fstatSync(this.#fd).size
-        for (let at = from; at < sizeBytes; at += zeros.length) {
-          fs.writeSync(this.#fd, zeros, 0, Math.min(zeros.length, sizeBytes - at), at)
-        }
-      }
+      this.#giveBack = takeSpace(this.#fd, sizeBytes, this.#addon)
     } catch (cause) {
       throw new PlinthError(
         'ERR_DEVICE_IO',
@@ -172,6 +179,12 @@ export class Device {
       this.#fd,
       this.#addon,
     ).badBlocks
+  }
+
+  /** Gives back what the last `allocate` took: the file is as long as it was. */
+  giveBack(): void {
+    this.#giveBack()
+    this.#giveBack = () => {}
   }
 
   close(): void {

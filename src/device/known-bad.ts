@@ -12,7 +12,7 @@ import fs from 'node:fs'
 import { dirname } from 'node:path'
 import { PlinthError } from '../base/errors.js'
 import { BadBlocks, NO_BAD_BLOCKS, type Stretch } from '../media/bad-blocks.js'
-import type { NativeAddon } from '../native/addon.js'
+import { EXTENT, EXTENT_WORDS, type NativeAddon } from '../native/addon.js'
 import type { Identity } from './identify.js'
 import { regionOf } from './persistence.js'
 import { type Evidence, readNumber, readText, realPath } from './sysfs.js'
@@ -104,18 +104,15 @@ function place(
   }
 }
 
-/** @param extents triples: offset in the file, offset on the device, bytes */
+/** @param extents as the addon gives them */
 function throughExtents(onDisk: readonly Stretch[], extents: Float64Array): Stretch[] {
   const bad = new BadBlocks(onDisk.filter(({ offset, length }) => offset + length > 0))
   const found: Stretch[] = []
-  for (let i = 0; i < extents.length; i += 3) {
-    const [inFile, onDevice, length] = extents.subarray(i, i + 3) as unknown as [
-      number,
-      number,
-      number,
-    ]
-    for (const stretch of bad.within(onDevice, length)) {
-      found.push({ offset: stretch.offset - onDevice + inFile, length: stretch.length })
+  for (let i = 0; i < extents.length; i += EXTENT_WORDS) {
+    const [inFile, onDevice, length, flags] = [0, 1, 2, 3].map((word) => extents[i + word]!)
+    if ((flags! & EXTENT.PLACELESS) !== 0) throw new Error('an extent has no place')
+    for (const stretch of bad.within(onDevice!, length!)) {
+      found.push({ offset: stretch.offset - onDevice! + inFile!, length: stretch.length })
     }
   }
   return found

@@ -12,6 +12,7 @@ import { PlinthError } from '../base/errors.js'
 import { PAGE_BYTES } from '../base/units.js'
 import { MAP, type NativeAddon } from '../native/addon.js'
 import { addonError, loadAddon } from '../native/load.js'
+import { readNumber } from './sysfs.js'
 
 /** What maps devices: the addon, or the package mmap-io, which does less and says so with ERR_BACKEND_LIMIT. */
 export type Backend = 'native' | 'mmap-io'
@@ -43,21 +44,73 @@ export interface Mapper {
 
 const SHARING_FLAGS = { private: MAP.PRIVATE, shared: 0, sync: MAP.SYNC } as const
 
-class NativeMapper implements Mapper {
+/** The kernel's limit on the mappings of a process, and what it is unless somebody changed it (its sysctl/vm.rst). */
+const MAX_MAP_COUNT = '/proc/sys/vm/max_map_count'
+const MAX_MAP_COUNT_DEFAULT = 65530
+
+/**
+ * Mappings that plinth makes in one process, all threads together: the rest is V8's, which ends the
+ * process when it gets no memory.
+ */
+export function mappingsMax(maxMapCount: number): number {
+  return Math.floor((maxMapCount / 4) * 3)
+}
+
+/** What a refused mapping means to who asked for it. */
+function mappingError(cause: NodeJS.ErrnoException, offset: number, length: number): Error {
+  const what = `${length} bytes at ${offset}`
+  if (cause.code === 'ERR_OUT_OF_RANGE') {
+    return new PlinthError(
+      'ERR_DEVICE_TRUNCATED',
+      `${what} are not within the device any more: it was truncated`,
+      { cause },
+    )
+  }
+  if (cause.code === 'ENOMEM' || cause.code === 'EAGAIN') {
+    return new PlinthError(
+      'ERR_MAPPING_LIMIT',
+      `${what} cannot be mapped: the process is at the limit of its mappings (vm.max_map_count), of its address space (ulimit -v) or of locked memory`,
+      { cause },
+    )
+  }
+  return new PlinthError('ERR_DEVICE_IO', `${what} cannot be mapped: ${cause.message}`, { cause })
+}
+
+export class NativeMapper implements Mapper {
   readonly backend = 'native'
   readonly #addon: NativeAddon
+  readonly #mappingsMax: number
 
-  constructor(addon: NativeAddon) {
+  constructor(
+    addon: NativeAddon,
+    max = mappingsMax(readNumber(MAX_MAP_COUNT) ?? MAX_MAP_COUNT_DEFAULT),
+  ) {
     this.#addon = addon
+    this.#mappingsMax = max
   }
 
   map(fd: number, offset: number, length: number, sharing: Sharing) {
-    const slot = this.#addon.map(fd, offset, length, SHARING_FLAGS[sharing])
+    const slot = this.#mapSlot(fd, offset, length, sharing)
     try {
       return { slot, bytes: new Uint8Array(this.#addon.buffer(slot)) }
     } catch (error) {
       this.#addon.unmap(slot)
       throw error
+    }
+  }
+
+  #mapSlot(fd: number, offset: number, length: number, sharing: Sharing): number {
+    const { mappingCount } = this.#addon
+    if (mappingCount() >= this.#mappingsMax) {
+      throw new PlinthError(
+        'ERR_MAPPING_LIMIT',
+        `this process has ${mappingCount()} mappings of plinth; more would leave too few of vm.max_map_count for others: close chunks, or raise it`,
+      )
+    }
+    try {
+      return this.#addon.map(fd, offset, length, SHARING_FLAGS[sharing])
+    } catch (cause) {
+      throw mappingError(cause as NodeJS.ErrnoException, offset, length)
     }
   }
 

@@ -2,6 +2,7 @@
 import fs from 'node:fs'
 import type { BadBlocks } from '../media/bad-blocks.js'
 import { loadAddon } from '../native/load.js'
+import { whyCopiedOnWrite } from './file-space.js'
 import { mapsSync, type Proof, proveGranularity } from './granularity.js'
 import { type DeviceKind, identify } from './identify.js'
 import { knownBad } from './known-bad.js'
@@ -24,6 +25,8 @@ export interface DeviceProbe {
   /** The namespace of persistent memory that it is, as ndctl names it; undefined for none. */
   readonly namespace: string | undefined
   readonly owner: Owner
+  /** Why overwriting it takes new space; undefined when it does not. */
+  readonly copiedOnWrite: string | undefined
   /** What is on it, in words; undefined: zeros. */
   readonly contents: string | undefined
   /** Bytes of it. */
@@ -61,6 +64,7 @@ export function probeDevice(path: string, own: Uint8Array, sysfs?: string): Devi
       badBlocks,
       namespace: node === undefined ? undefined : namespaceOf(node),
       owner: ownerOf(path, fd, identity, addon),
+      copiedOnWrite: kind === 'file' ? whyCopiedOnWrite(path, fd, addon) : undefined,
       contents: identifyContents(read(0, ends), read(sizeBytes - ends, ends), own),
       read,
       close: () => fs.closeSync(fd),

@@ -17,13 +17,19 @@ export interface NativeAddon {
   lock(fd: number, exclusive: boolean): boolean
   /** Bytes of a block device, asked by ioctl; `fstat` says 0 there. */
   blockDeviceSize(fd: number): number
-  /** Really allocates a stretch of a regular file (fallocate): no later ENOSPC. */
+  /** Really allocates a stretch of a regular file (fallocate): no later ENOSPC. It may fail halfway. */
   allocate(fd: number, offset: number, length: number): void
+  /** Gives the blocks of a stretch of a regular file back: it reads as zeros (FALLOC_FL_PUNCH_HOLE). */
+  punch(fd: number, offset: number, length: number): void
   /**
-   * Where the bytes of a regular file are on the device below its filesystem (FIEMAP): triples of
-   * offset in the file, offset on the device, length. Throws where the filesystem does not say.
+   * The extents of a regular file (FIEMAP), in order: quadruples of offset in the file, offset on the
+   * device below its filesystem, length, and flags, which are those of `EXTENT` and others. Throws
+   * where the filesystem does not say.
    */
   extents(fd: number): Float64Array
+  /** The flags of a file that chattr(1) shows (FS_IOC_GETFLAGS). Throws where it has none. */
+  fileFlags(fd: number): number
+  setFileFlags(fd: number, flags: number): void
   /**
    * Which pages of a file or block device are in the page cache (mincore): 1 or 0 for each page from
    * `offset` on, a byte of `out` a page, at most RESIDENCY_BYTES_MAX of the device at once. The last
@@ -37,6 +43,8 @@ export interface NativeAddon {
    * Slots are small and reused after `unmap`.
    */
   map(fd: number, offset: number, length: number, flags: number): number
+  /** Mappings there are now, of all threads of the process. */
+  mappingCount(): number
   /** An ArrayBuffer on the whole mapping. One at a time: a second one needs `detach` first. */
   buffer(slot: number): ArrayBuffer
   /** Detaches the ArrayBuffer, so that views on it are empty; the mapping stays. */
@@ -141,3 +149,14 @@ export const MAP = {
   /** MAP_POPULATE. */
   POPULATE: 8,
 } as const
+
+/** Flags of an extent, from the kernel's include/uapi/linux/fiemap.h. */
+export const EXTENT = {
+  /** UNKNOWN, DELALLOC, ENCODED, DATA_ENCRYPTED or NOT_ALIGNED: its place is not known, or not where a load would go. */
+  PLACELESS: 0x2 | 0x4 | 0x8 | 0x80 | 0x100,
+  /** SHARED: another file has the same blocks. */
+  SHARED: 0x2000,
+} as const
+
+/** Words of an extent in what `extents` returns. */
+export const EXTENT_WORDS = 4

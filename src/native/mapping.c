@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -41,11 +42,14 @@ int mappable_size(int fd, uint64_t *size) {
   return 0;
 }
 
+/* Of all threads: the kernel's limit is one for the process. */
+static atomic_uint mappings_live;
+
 /** A free slot; its table grows. Returns false after throwing. */
 static bool take_slot(napi_env env, State *state, uint32_t *slot) {
-  for (uint32_t i = 0; i < state->mapping_count; i++) {
+  for (uint32_t i = state->first_free; i < state->mapping_count; i++) {
     if (state->mappings[i].base == NULL) {
-      *slot = i;
+      *slot = state->first_free = i;
       return true;
     }
   }
@@ -56,7 +60,7 @@ static bool take_slot(napi_env env, State *state, uint32_t *slot) {
     return false;
   }
   for (uint32_t i = state->mapping_count; i < count; i++) grown[i] = (Mapping){0};
-  *slot = state->mapping_count;
+  *slot = state->first_free = state->mapping_count;
   state->mappings = grown;
   state->mapping_count = count;
   return true;
@@ -107,7 +111,14 @@ napi_value plinth_map(napi_env env, napi_callback_info info) {
     return NULL;
   }
   state->mappings[slot] = (Mapping){.base = base, .length = length, .writable = writable};
+  mappings_live++;
   return result;
+}
+
+napi_value plinth_mapping_count(napi_env env, napi_callback_info info) {
+  (void)info;
+  napi_value result;
+  return napi_create_uint32(env, mappings_live, &result) == napi_ok ? result : NULL;
 }
 
 static bool slot_argument(napi_env env, napi_callback_info info, State **state, Mapping **out) {
@@ -185,6 +196,8 @@ static int release(Mapping *mapping) {
     failed = munmap(mapping->base, mapping->length) != 0;
   }
   if (failed) return errno;
+  /* The address space of a moved one stays a mapping. */
+  if (!mapping->moved) mappings_live--;
   *mapping = (Mapping){0};
   return 0;
 }
@@ -193,8 +206,10 @@ napi_value plinth_unmap(napi_env env, napi_callback_info info) {
   State *state;
   Mapping *mapping;
   if (!slot_argument(env, info, &state, &mapping) || !detach(env, mapping)) return NULL;
+  const uint32_t slot = (uint32_t)(mapping - state->mappings);
   int error = release(mapping);
   if (error != 0) throw_system(env, error, "munmap");
+  else if (slot < state->first_free) state->first_free = slot;
   return NULL;
 }
 

@@ -5,7 +5,6 @@
 #include "plinth.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -44,21 +43,6 @@ static napi_value plinth_block_device_size(napi_env env, napi_callback_info info
     return NULL;
   }
   return napi_create_double(env, (double)size, &result) == napi_ok ? result : NULL;
-}
-
-static napi_value plinth_allocate(napi_env env, napi_callback_info info) {
-  napi_value values[3];
-  int fd;
-  uint64_t offset, length;
-  if (call_arguments(env, info, 3, values) == NULL || !read_descriptor(env, values[0], &fd) ||
-      !read_position(env, values[1], values[2], 1, POSITION_MAX, &offset, &length))
-    return NULL;
-  int failed;
-  do {
-    failed = fallocate(fd, 0, (off_t)offset, (off_t)length);
-  } while (failed != 0 && errno == EINTR);
-  if (failed != 0) throw_system(env, errno, "fallocate");
-  return NULL;
 }
 
 static void free_aligned(napi_env env, void *data, void *length) {
@@ -190,9 +174,13 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     FUNCTION("lock", plinth_lock),
     FUNCTION("blockDeviceSize", plinth_block_device_size),
     FUNCTION("allocate", plinth_allocate),
+    FUNCTION("punch", plinth_punch),
     FUNCTION("extents", plinth_extents),
+    FUNCTION("fileFlags", plinth_file_flags),
+    FUNCTION("setFileFlags", plinth_set_file_flags),
     FUNCTION("residentPages", plinth_resident_pages),
     FUNCTION("map", plinth_map),
+    FUNCTION("mappingCount", plinth_mapping_count),
     FUNCTION("buffer", plinth_buffer),
     FUNCTION("detach", plinth_detach),
     FUNCTION("unmap", plinth_unmap),

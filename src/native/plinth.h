@@ -5,7 +5,7 @@
  *   flush.c       write-back and fence: which instruction, and the durable copies
  *   checksum.c    CRC-32C
  *   mapping.c     slots: map, wrap, detach, unmap; what is done with their bytes
- *   extents.c     where a file lies on the device below it
+ *   space.c       the space of a file, and where it is on the device below
  *   residency.c   which pages are in the page cache
  *   commit.c      the fused call of a commit
  *   writer.c      writes off the event loop
@@ -75,6 +75,8 @@ typedef struct {
   Processor processor;
   Mapping *mappings;
   uint32_t mapping_count;
+  /** No slot below is free. */
+  uint32_t first_free;
   Writer **writers;
   uint32_t writer_count;
   uint64_t page;
@@ -134,9 +136,10 @@ static inline void fence(void) {
 
 void checksum_detect(Processor *out);
 
-/* mapping.c, extents.c, residency.c, commit.c, writer.c: the functions of addon.ts */
+/* mapping.c, space.c, residency.c, commit.c, writer.c: the functions of addon.ts */
 
 napi_value plinth_map(napi_env env, napi_callback_info info);
+napi_value plinth_mapping_count(napi_env env, napi_callback_info info);
 napi_value plinth_buffer(napi_env env, napi_callback_info info);
 napi_value plinth_detach(napi_env env, napi_callback_info info);
 napi_value plinth_unmap(napi_env env, napi_callback_info info);
@@ -147,6 +150,10 @@ napi_value plinth_copy_persist(napi_env env, napi_callback_info info);
 napi_value plinth_zero_persist(napi_env env, napi_callback_info info);
 napi_value plinth_private_pages(napi_env env, napi_callback_info info);
 napi_value plinth_discard(napi_env env, napi_callback_info info);
+napi_value plinth_allocate(napi_env env, napi_callback_info info);
+napi_value plinth_punch(napi_env env, napi_callback_info info);
+napi_value plinth_file_flags(napi_env env, napi_callback_info info);
+napi_value plinth_set_file_flags(napi_env env, napi_callback_info info);
 napi_value plinth_extents(napi_env env, napi_callback_info info);
 napi_value plinth_resident_pages(napi_env env, napi_callback_info info);
 napi_value plinth_bind_commit(napi_env env, napi_callback_info info);

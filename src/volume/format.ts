@@ -4,8 +4,8 @@ import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
 import { alignDown, PAGE_BYTES } from '../base/units.js'
 import { Device } from '../device/device.js'
+import { createFile } from '../device/file-space.js'
 import { statOf } from '../device/identify.js'
-import { openOrThrow } from '../device/lock.js'
 import { identifyContents, SIGNATURE_BYTES } from '../device/signature.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import {
@@ -42,13 +42,7 @@ export function formatDevice(
       `nothing is at ${path}; give a size to have a file created there`,
     )
   }
-  if (creates) {
-    const { O_RDWR, O_CREAT, O_EXCL } = fs.constants
-    const fd = openOrThrow(path, O_RDWR | O_CREAT | O_EXCL, 0o600)
-    // Of an empty file nobody can say whether it maps as DAX.
-    fs.ftruncateSync(fd, PAGE_BYTES)
-    fs.closeSync(fd)
-  }
+  if (creates) createFile(path)
   try {
     const { backend, granularity, unsafeGranularity, sysfs } = parsed
     const device = new Device({
@@ -61,6 +55,9 @@ export function formatDevice(
     })
     try {
       formatOpened(device, parsed, identity)
+    } catch (error) {
+      device.giveBack()
+      throw error
     } finally {
       device.close()
     }

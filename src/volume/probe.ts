@@ -110,7 +110,7 @@ function isDurable({ kind, persistence }: DeviceProbe): boolean {
 }
 
 function notesOf(device: DeviceProbe): string[] {
-  const { kind, proof, badBlocks, namespace, alignBytes } = device
+  const { kind, proof, badBlocks, namespace, alignBytes, copiedOnWrite } = device
   const notes: string[] = []
   if (!proof.isProven) notes.push(`granularity '${proof.granularity}' is not proven: ${proof.why}`)
   if (!isDurable(device)) notes.push('format and open refuse it without unsafeGranularity')
@@ -127,6 +127,9 @@ function notesOf(device: DeviceProbe): string[] {
           ? ''
           : `; to clear them, when nothing there is wanted any more: ndctl clear-errors ${namespace}`),
     )
+  }
+  if (copiedOnWrite !== undefined) {
+    notes.push(`${copiedOnWrite}: on a full filesystem a volume in this file fails`)
   }
   if (kind === 'dax' && alignBytes > 2 ** 21) {
     notes.push(`mappings are aligned to ${alignBytes} bytes, so granules are as large`)

@@ -1,11 +1,12 @@
 /** The two ways to map a device, at positions where 32-bit numbers end. */
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { closeSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { type Backend, Volume } from 'plinth'
-import { loadMapper, type Mapper } from '../../src/device/mapper.js'
-import { addonError } from '../../src/native/load.js'
+import { loadMapper, type Mapper, mappingsMax, NativeMapper } from '../../src/device/mapper.js'
+import { addonError, loadAddon } from '../../src/native/load.js'
 import { inFolder, inMemory, MIB, noMmapIo, PAGE, tmpfsPage } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
 
@@ -165,6 +166,59 @@ for (const [backend, skip] of skips) {
     })
   })
 }
+
+describe('mapper: what the kernel limits', { skip: skips[0]![1] }, () => {
+  it('three quarters of vm.max_map_count are used', () => {
+    assert.equal(mappingsMax(65530), 49147)
+    assert.equal(mappingsMax(2 ** 20), 786432)
+  })
+
+  it('one mapping too many is refused, and one that is given back makes room', () => {
+    // 49147 files would take long: the mappings there are count, and the limit is one more.
+    onLargeFile((fd) => {
+      const addon = loadAddon()!
+      const before = addon.mappingCount()
+      const mapper = new NativeMapper(addon, before + 2)
+      const first = mapper.map(fd, 0, PAGE, 'private')
+      mapper.map(fd, PAGE, PAGE, 'private')
+      assert.equal(addon.mappingCount(), before + 2)
+      const refused = { name: 'PlinthError', code: 'ERR_MAPPING_LIMIT', message: /max_map_count/ }
+      assert.throws(() => mapper.map(fd, GIB, PAGE, 'private'), refused)
+      mapper.unmap(first.slot)
+      const again = mapper.map(fd, GIB, PAGE, 'private')
+      assert.equal(again.slot, first.slot)
+      mapper.unmap(again.slot)
+    })
+  })
+
+  it('an address space that is full has the same code', () => {
+    inFolder((folder) => {
+      const path = join(folder, 'device')
+      Volume.format(path, { size: 2100 * MIB })
+      const script = `
+        const { Volume } = await import('plinth')
+        const volume = Volume.open(${JSON.stringify(path)})
+        const chunk = volume.allocate({ size: ${2000 * MIB} })
+        try { chunk.bytes } catch (error) { console.log(error.code, error.cause.code) }
+        volume.close()`
+      const { stdout } = spawnSync(
+        'bash',
+        // What node has by itself, and no room for another 2000 MiB.
+        ['-c', `ulimit -v 2500000; exec ${process.execPath} --input-type=module -e "$SCRIPT"`],
+        { env: { ...process.env, SCRIPT: script }, encoding: 'utf8' },
+      )
+      assert.equal(stdout, 'ERR_MAPPING_LIMIT ENOMEM\n')
+    })
+  })
+
+  it('a device that became shorter is told of', () => {
+    onLargeFile((fd) => {
+      ftruncateSync(fd, MIB)
+      const truncated = { name: 'PlinthError', code: 'ERR_DEVICE_TRUNCATED' }
+      assert.throws(() => loadMapper('native').map(fd, GIB, PAGE, 'private'), truncated)
+    })
+  })
+})
 
 describe('mapper: which', () => {
   it('without a wish it is the addon, where it loads', { skip: skips[0]![1] }, () => {

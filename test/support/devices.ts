@@ -17,8 +17,10 @@ import {
   closeSync,
   copyFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
+  readFileSync,
   readSync,
   rmSync,
   statSync,
@@ -34,6 +36,7 @@ import { identify } from '../../src/device/identify.js'
 import { readBytes } from '../../src/device/read.js'
 import { SIGNATURE_BYTES } from '../../src/device/signature.js'
 import { NO_BAD_BLOCKS } from '../../src/media/bad-blocks.js'
+import { EXTENT_WORDS } from '../../src/native/addon.js'
 import { loadAddon } from '../../src/native/load.js'
 
 export const MIB = 1024 * 1024
@@ -82,6 +85,46 @@ export function onLoop<T>(bytes: number, body: (path: string) => T): T {
     detach()
     return result
   })
+}
+
+/** Why there is no filesystem of a type to test on; false where there is. */
+export function noFilesystem(type: string): string | false {
+  if (process.getuid?.() !== 0) return 'mounting needs root'
+  const { error } = spawnSync(`mkfs.${type}`, ['-V'], { stdio: 'ignore' })
+  if (error !== undefined) return `mkfs.${type} is not installed`
+  const { status } = spawnSync('modprobe', ['--quiet', type], { stdio: 'ignore' })
+  const known = readFileSync('/proc/filesystems', 'utf8').includes(`\t${type}\n`)
+  return status !== 0 && !known && `this kernel has no ${type}`
+}
+
+/** A folder on a new filesystem of `bytes`, unmounted whatever happens. */
+export function onFilesystem<T>(type: string, bytes: number, body: (folder: string) => T): T {
+  return inFolder((folder) => {
+    const backing = join(folder, 'backing')
+    writeFileSync(backing, '')
+    truncateSync(backing, bytes)
+    execFileSync(`mkfs.${type}`, [type.startsWith('ext') ? '-q' : '-f', backing], {
+      stdio: 'ignore',
+    })
+    return mounted(['-o', 'loop', backing], join(folder, 'mount'), body)
+  })
+}
+
+/** A folder in memory that holds no more than `bytes`; as root. */
+export function onSmallTmpfs<T>(bytes: number, body: (folder: string) => T): T {
+  return inFolder((folder) =>
+    mounted(['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs'], join(folder, 'mount'), body),
+  )
+}
+
+function mounted<T>(what: readonly string[], at: string, body: (folder: string) => T): T {
+  mkdirSync(at)
+  execFileSync('mount', [...what, at])
+  try {
+    return body(at)
+  } finally {
+    execFileSync('umount', [at])
+  }
 }
 
 const noAddon = loadAddon() === undefined && 'the addon does not load here'
@@ -256,7 +299,7 @@ export function placeOf(path: string, offset: number): number {
   const fd = openSync(path, 'r')
   try {
     const extents = loadAddon()!.extents(fd)
-    for (let i = 0; i < extents.length; i += 3) {
+    for (let i = 0; i < extents.length; i += EXTENT_WORDS) {
       const into = offset - extents[i]!
       if (into >= 0 && into < extents[i + 2]!) return extents[i + 1]! + into
     }

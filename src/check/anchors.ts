@@ -1,17 +1,30 @@
 /** The anchors: both copies, which one counts, whether the volume was closed. */
+import { PAGE_BYTES } from '../base/units.js'
 import { ANCHOR, ANCHOR_STATE, decodeAnchor } from '../layout/anchor.js'
 import { ANCHOR_AT } from '../layout/geometry.js'
 import type { PlannedFix, Problem } from './finding.js'
 import type { Inspection } from './inspection.js'
+import { isAnchorPage } from './intruder.js'
 
 const NAMES = ['first', 'second'] as const
 
+/** The page of an anchor: whatever else was there goes with it. */
+function anchorPage(line: Uint8Array): Uint8Array {
+  const page = new Uint8Array(PAGE_BYTES)
+  page.set(line)
+  return page
+}
+
 export function* checkAnchors(inspection: Inspection): Iterable<Problem> {
-  const { device, geometry, seed, isOpen } = inspection
+  const { device, geometry, seed, isOpen, takesBack } = inspection
   if (geometry === undefined) return
   const places = [ANCHOR_AT, geometry.anchorCopyAt] as const
-  const lines = places.map((at) => device.read(at, ANCHOR.bytes))
-  const found = lines.map((line) => decodeAnchor(line, seed))
+  const pages = places.map((at) => device.read(at, PAGE_BYTES))
+  const lines = pages.map((page) => page.subarray(0, ANCHOR.bytes))
+  // What somebody else has put behind an anchor goes with the anchor's page.
+  const found = lines.map((line, copy) =>
+    !takesBack || isAnchorPage(pages[copy]!) ? decodeAnchor(line, seed) : undefined,
+  )
   const [first, second] = found
   const winner = first !== undefined && !(second && second.sequence > first.sequence) ? 0 : 1
   const anchor = found[winner]
@@ -44,7 +57,7 @@ export function* checkAnchors(inspection: Inspection): Iterable<Problem> {
     message: `the ${NAMES[copy]} anchor is written from the ${NAMES[winner]}`,
     drops: false,
     offset: places[copy],
-    bytes: lines[winner]!,
+    bytes: anchorPage(lines[winner]!),
   })
   if (other === undefined) {
     yield {

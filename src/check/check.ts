@@ -34,9 +34,12 @@ export interface Checked {
   readonly inspection: Inspection
 }
 
-/** Looks at everything and writes nothing. */
-export function checkDevice(device: Readable, open?: OpenVolume): Checked {
-  const inspection = new Inspection(device, open)
+/**
+ * Looks at everything and writes nothing. On a device that somebody else has now, nothing more is looked at
+ * and nothing fixed, unless the volume takes it back.
+ */
+export function checkDevice(device: Readable, open?: OpenVolume, takesBack = false): Checked {
+  const inspection = new Inspection(device, open, takesBack)
   const findings: Finding[] = []
   const fixes: PlannedFix[] = []
   const take = (problems: Iterable<Problem>) => {

@@ -11,6 +11,8 @@ import type { Offset } from '../base/units.js'
 /** Every code with what it means. docs/guarantees.md has this table, and a test compares. */
 export const FINDING_CODES = {
   'not-a-volume': 'neither superblock is there',
+  'foreign-owner':
+    "something else is where the volume's metadata was: the device was given away, or wiped",
   'superblock-damaged': 'a copy of the superblock does not pass its checksum or is gone',
   'superblock-differs': 'both superblocks are whole and say different things',
   'bad-blocks': 'the device has known bad blocks where the volume has something',

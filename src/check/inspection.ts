@@ -82,6 +82,8 @@ export class Inspection {
   readonly isOpen: boolean
   /** Bytes of log that are in use, where an open volume knows it. */
   readonly logUsedBytes: number | undefined
+  /** Whether what somebody else has put in the place of metadata is to be looked past, and overwritten. */
+  readonly takesBack: boolean
   superblock: Superblock | undefined
   geometry: Geometry | undefined
   /** Start value of the checksums of this volume. */
@@ -100,8 +102,9 @@ export class Inspection {
   /** Changes by granule, in order. */
   #changesAt: Map<number, Change[]> | undefined
 
-  constructor(device: Readable, open?: { logUsedBytes: number }) {
+  constructor(device: Readable, open?: { logUsedBytes: number }, takesBack = false) {
     this.device = device
+    this.takesBack = takesBack
     this.isOpen = open !== undefined
     this.logUsedBytes = open?.logUsedBytes
   }

@@ -27,6 +27,11 @@ export interface RepairOptions {
    * @default false
    */
   readonly dropDamaged?: boolean | undefined
+  /**
+   * Take the device back from whoever has it now: what stands in the place of the volume's metadata is
+   * overwritten. @default false: a device that somebody else has is refused with ERR_DEVICE_IN_USE
+   */
+  readonly force?: boolean | undefined
 }
 
 /** What `Volume.repair` found and did. */

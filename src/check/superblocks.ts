@@ -21,6 +21,7 @@ import {
 } from '../layout/superblock.js'
 import type { FindingCode, PlannedFix, Problem } from './finding.js'
 import type { Inspection, Readable } from './inspection.js'
+import { findIntruder, nameBoth } from './intruder.js'
 
 /** A whole copy, and the page it was read from. */
 interface Copy {
@@ -50,9 +51,21 @@ export function* checkSuperblocks(inspection: Inspection): Iterable<Problem> {
     return
   }
   const geometry = geometryOf(superblock)!
+  const intruder = findIntruder(device, superblock, geometry)
+  if (intruder !== undefined) {
+    yield {
+      code: 'foreign-owner',
+      severity: 'error',
+      place: { area: 'device', offset: intruder.offset },
+      message: `the device holds ${nameBoth(intruder, superblock)}; repair with force takes it back for the volume`,
+    }
+    if (!inspection.takesBack && !inspection.isOpen) return
+  }
   inspection.superblock = superblock
   inspection.geometry = geometry
   inspection.seed = volumeSeed(superblock.uuid)
+  const tooNew = unwritable(superblock)
+  if (tooNew !== undefined) yield tooNew
   const secondAt = geometry.superblockCopyAt
   if (first === undefined) {
     const opens = secondAt === endOf(device)
@@ -192,6 +205,18 @@ function nothingFound(firstPage: Uint8Array): Problem {
         place,
         message: 'the first superblock is damaged and no second one was found',
       }
+}
+
+/** A volume that this version can read and not write is one that it does not open as usual. */
+function unwritable({ readOnlyCompatible }: Superblock): Problem | undefined {
+  const unknown = readOnlyCompatible & ~FEATURES_KNOWN.readOnlyCompatible
+  if (unknown === 0) return undefined
+  return {
+    code: 'format-too-new',
+    severity: 'warning',
+    place: { area: 'superblock', offset: SUPERBLOCK_AT },
+    message: `the volume has features (${unknown >>> 0}) that this version cannot write: it opens with readOnly alone`,
+  }
 }
 
 /** Why a whole superblock cannot be followed. */

@@ -23,11 +23,12 @@ export const repair = defineCommand({
 })
   .option('--apply', 'write the fixes')
   .option('--drop-damaged', 'give up chunks whose slots are damaged in both copies')
-  .option('-f, --force', 'do not ask')
+  .option('-f, --force', 'do not ask, and take the device back from whoever has it now')
   .action(
     exitsWith(async (path: string, options: Options) => {
       const dropDamaged = options.dropDamaged ?? false
-      let report = Volume.repair(path, { dryRun: true, dropDamaged })
+      const force = options.force ?? false
+      let report = Volume.repair(path, { dryRun: true, dropDamaged, force })
       if (options.apply && report.fixes.length > 0) {
         const drops = report.fixes.filter((fix) => fix.drops).length
         await confirm(
@@ -35,7 +36,7 @@ export const repair = defineCommand({
           'Repair it?',
           options.force,
         )
-        report = Volume.repair(path, { dryRun: false, dropDamaged })
+        report = Volume.repair(path, { dryRun: false, dropDamaged, force })
       }
       print(options, report, () => reportText(report, path, dropDamaged))
       const damaged = report.remaining.some(({ severity }) => severity !== 'info')

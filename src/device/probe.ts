@@ -1,4 +1,4 @@
-/** Looking at a device without changing it: what it is, what is on it, whether somebody has it. */
+/** Looking at a device without changing it: what it is, whether somebody has it. */
 import fs from 'node:fs'
 import type { BadBlocks } from '../media/bad-blocks.js'
 import { loadAddon } from '../native/load.js'
@@ -10,7 +10,6 @@ import { openOrThrow } from './lock.js'
 import { type Owner, ownerOf } from './owner.js'
 import { namespaceOf, type Persistence } from './persistence.js'
 import { readBytes } from './read.js'
-import { identifyContents, SIGNATURE_BYTES } from './signature.js'
 import type { Evidence } from './sysfs.js'
 
 export interface DeviceProbe {
@@ -27,18 +26,15 @@ export interface DeviceProbe {
   readonly owner: Owner
   /** Why overwriting it takes new space; undefined when it does not. */
   readonly copiedOnWrite: string | undefined
-  /** What is on it, in words; undefined: zeros. */
-  readonly contents: string | undefined
   /** Bytes of it. */
   read(offset: number, length: number): Uint8Array
   close(): void
 }
 
 /**
- * @param own what a plinth volume begins with
  * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_BAD_BLOCKS
  */
-export function probeDevice(path: string, own: Uint8Array, sysfs?: string): DeviceProbe {
+export function probeDevice(path: string, sysfs?: string): DeviceProbe {
   const identity = identify(path, sysfs)
   const addon = loadAddon()
   const fd = openOrThrow(path, fs.constants.O_RDONLY)
@@ -48,8 +44,7 @@ export function probeDevice(path: string, own: Uint8Array, sysfs?: string): Devi
     const kind: DeviceKind = isSync ? 'fsdax' : identity.kind
     const { badBlocks, evidence } = knownBad(path, identity, fd, addon)
     const read = (offset: number, length: number) =>
-      readBytes(fd, { kind, sizeBytes, alignBytes, badBlocks }, addon, offset, length)
-    const ends = Math.min(SIGNATURE_BYTES, sizeBytes)
+      readBytes(fd, { path, kind, sizeBytes, alignBytes, badBlocks }, addon, offset, length)
     return {
       kind,
       sizeBytes,
@@ -65,7 +60,6 @@ export function probeDevice(path: string, own: Uint8Array, sysfs?: string): Devi
       namespace: node === undefined ? undefined : namespaceOf(node),
       owner: ownerOf(path, fd, identity, addon),
       copiedOnWrite: kind === 'file' ? whyCopiedOnWrite(path, fd, addon) : undefined,
-      contents: identifyContents(read(0, ends), read(sizeBytes - ends, ends), own),
       read,
       close: () => fs.closeSync(fd),
     }

@@ -1,5 +1,6 @@
 /** Reading a device before anything is known of a volume on it. */
 import fs from 'node:fs'
+import { PlinthError } from '../base/errors.js'
 import { alignDown, alignUp } from '../base/units.js'
 import type { BadBlocks } from '../media/bad-blocks.js'
 import { MAP, type NativeAddon } from '../native/addon.js'
@@ -7,11 +8,16 @@ import type { DeviceKind, Identity } from './identify.js'
 
 /** What is read. */
 export interface Source extends Pick<Identity, 'sizeBytes' | 'alignBytes'> {
+  /** For messages. */
+  readonly path: string
   readonly kind: DeviceKind
   readonly badBlocks: BadBlocks
 }
 
-/** Bytes of a device; zeros behind its end, and for bad blocks, which are not touched. */
+/**
+ * Bytes of a device; zeros behind its end, and for bad blocks, which are not touched.
+ * @throws PlinthError ERR_DEVICE_IO
+ */
 export function readBytes(
   fd: number,
   source: Source,
@@ -23,7 +29,15 @@ export function readBytes(
   const read = source.kind === 'dax' ? readMapped : readFile
   for (const good of source.badBlocks.around(offset, length)) {
     const from = good.offset - offset
-    read(fd, source, addon, bytes.subarray(from, from + good.length), good.offset)
+    try {
+      read(fd, source, addon, bytes.subarray(from, from + good.length), good.offset)
+    } catch (cause) {
+      throw new PlinthError(
+        'ERR_DEVICE_IO',
+        `${good.length} bytes at ${good.offset} of ${source.path} cannot be read: ${(cause as Error).message}`,
+        { cause },
+      )
+    }
   }
   return bytes
 }

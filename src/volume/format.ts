@@ -6,7 +6,6 @@ import { alignDown, PAGE_BYTES } from '../base/units.js'
 import { Device } from '../device/device.js'
 import { createFile } from '../device/file-space.js'
 import { statOf } from '../device/identify.js'
-import { identifyContents, SIGNATURE_BYTES } from '../device/signature.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import {
   ANCHOR_AT,
@@ -19,6 +18,7 @@ import { encodeSuperblock, FORMAT_VERSION, MAGIC, volumeSeed } from '../layout/s
 import type { BadBlocks } from '../media/bad-blocks.js'
 import type { Media } from '../media/media.js'
 import { mapAreas } from './areas.js'
+import { readContents } from './contents.js'
 import { type FormatOptions, parseFormatOptions } from './options.js'
 
 /** What a new volume is to be besides its options: a restored one is like another. */
@@ -87,7 +87,7 @@ function formatOpened(
     logBytes: wanted.logSize,
     alignBytes: device.alignBytes,
   })
-  if (!wanted.force) refuseContents(device, deviceBytes)
+  if (!wanted.force) refuseContents(device)
   if (isFile) device.allocate(sizeBytes)
   refuseBadMetadata(device.badBlocks, geometry)
   const media = device.media(Math.max(geometry.sizeBytes, deviceBytes))
@@ -116,19 +116,13 @@ function refuseBadMetadata(badBlocks: BadBlocks, geometry: Geometry): void {
 }
 
 /** What stands at either end must be zero, or the user must have said `force`. */
-function refuseContents(device: Device, deviceBytes: number): void {
-  const length = Math.min(SIGNATURE_BYTES, deviceBytes)
-  const contents = identifyContents(
-    device.read(0, length),
-    device.read(deviceBytes - length, length),
-    MAGIC,
+function refuseContents(device: Device): void {
+  const { what } = readContents(device, device.path)
+  if (what === undefined) return
+  throw new PlinthError(
+    'ERR_DEVICE_IN_USE',
+    `${device.path} holds ${what}; the option force overwrites it`,
   )
-  if (contents !== undefined) {
-    throw new PlinthError(
-      'ERR_DEVICE_IN_USE',
-      `${device.path} holds ${contents}; the option force overwrites it`,
-    )
-  }
 }
 
 /**

@@ -22,7 +22,7 @@ const PASSES_MAX = 100
 export function checkAt(path: string, options: ProbeOptions | undefined): Finding[] {
   const device = new Device({ path, readOnly: true, ...parseProbeOptions(options) })
   try {
-    return checkDevice(readableOf(device)).findings
+    return checkDevice(device).findings
   } finally {
     device.close()
   }
@@ -34,7 +34,7 @@ export function repairAt(path: string, options: RepairOptions | undefined): Repa
   try {
     return repairDevice(
       {
-        device: readableOf(device),
+        device,
         alignBytes: device.alignBytes,
         openMedia: (sizeBytes) => device.media(sizeBytes),
       },
@@ -55,13 +55,19 @@ export interface Repairable {
 
 export function repairDevice(
   { device, alignBytes, openMedia }: Repairable,
-  { dryRun, dropDamaged }: { dryRun: boolean; dropDamaged: boolean },
+  { dryRun, dropDamaged, force }: { dryRun: boolean; dropDamaged: boolean; force: boolean },
 ): RepairReport {
-  const { findings, fixes: possible, inspection } = checkDevice(device)
+  const { findings, fixes: possible, inspection } = checkDevice(device, undefined, force)
+  const foreign = findings.find(({ code }) => code === 'foreign-owner')
+  if (foreign !== undefined && !force && !dryRun) {
+    throw new PlinthError('ERR_DEVICE_IN_USE', foreign.message)
+  }
   const fixes = chooseFixes(possible, dropDamaged)
   let remaining: Finding[]
   if (dryRun || fixes.length === 0) {
-    remaining = remainingAfter(findings, fixes)
+    // What takes the device back is every fix together.
+    const others = findings.filter((each) => each !== foreign || fixes.length === 0)
+    remaining = remainingAfter(others, fixes)
   } else {
     const geometry = inspection.geometry!
     const media = openMedia(geometry.sizeBytes)
@@ -69,7 +75,7 @@ export function repairDevice(
     applyFixes(media, [head, tail], geometry, fixes)
     // What was mended may show more to mend: behind a record of the log there are others.
     for (let pass = 1; ; pass++) {
-      const checked = checkDevice(device)
+      const checked = checkDevice(device, undefined, force)
       const more = chooseFixes(checked.fixes, dropDamaged)
       remaining = checked.findings
       if (more.length === 0 || pass === PASSES_MAX) break
@@ -79,24 +85,4 @@ export function repairDevice(
   }
   const done = fixes.map(({ code, place, message, drops }) => ({ code, place, message, drops }))
   return { dryRun, findings, fixes: done, remaining }
-}
-
-/** A device as the check reads it: what cannot be read is an error with a code. */
-export function readableOf(device: Device): Readable {
-  return {
-    sizeBytes: device.sizeBytes,
-    badBlocks: device.badBlocks,
-    read(offset, length) {
-      try {
-        return device.read(offset, length)
-      } catch (cause) {
-        if (cause instanceof PlinthError) throw cause
-        throw new PlinthError(
-          'ERR_DEVICE_IO',
-          `${length} bytes at ${offset} of ${device.path} cannot be read: ${(cause as Error).message}`,
-          { cause },
-        )
-      }
-    },
-  }
 }

@@ -7,6 +7,7 @@ import { ChunkStore } from '../allocator/chunk-store.js'
 import { ChunkTable } from '../allocator/chunk-table.js'
 import { PlinthError } from '../base/errors.js'
 import { alignDown, alignUp, type Offset, PAGE_BYTES } from '../base/units.js'
+import { findIntruder, nameBoth } from '../check/intruder.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import { CHUNK_SLOT } from '../layout/chunk-slot.js'
 import { type Geometry, geometryOf, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
@@ -18,6 +19,7 @@ import {
   INCOMPATIBLE,
   SUPERBLOCK,
   type Superblock,
+  type SuperblockDefect,
   volumeSeed,
 } from '../layout/superblock.js'
 import { Home } from '../log/home.js'
@@ -59,14 +61,14 @@ export interface Loaded {
 export interface Found {
   readonly superblock: Superblock
   readonly geometry: Geometry
-  /** Whether both copies are whole and say the same. */
-  readonly twice: boolean
+  /** Whether one copy is to be written from the other: it is damaged, and the device can read and write both. */
+  readonly isHealable: boolean
 }
 
 /**
- * Finds the superblock of a volume.
+ * Finds the superblock of a volume whose device is still its own. A copy that cannot be read is done without.
  * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW, ERR_DEVICE_TRUNCATED,
- *   ERR_VOLUME_INCOMPLETE unless `restoring`
+ *   ERR_DEVICE_IN_USE, ERR_DEVICE_IO, ERR_VOLUME_INCOMPLETE unless `restoring`
  */
 export function findSuperblock(
   device: Readable,
@@ -78,17 +80,27 @@ export function findSuperblock(
   if (sizeBytes < PAGE_BYTES) {
     throw new PlinthError('ERR_NOT_A_VOLUME', `${path} has ${sizeBytes} bytes: it holds no volume`)
   }
-  const first = decodeSuperblock(device.read(SUPERBLOCK_AT, PAGE_BYTES))
+  let unreadable: unknown
+  const read = (at: Offset): Superblock | SuperblockDefect => {
+    try {
+      return decodeSuperblock(device.read(at, PAGE_BYTES))
+    } catch (error) {
+      unreadable ??= error
+      return 'no-magic'
+    }
+  }
+  const first = read(SUPERBLOCK_AT)
   const good = typeof first !== 'string' && first.copy === 0
   // The first copy tells where the second is; without it, it is looked for at the device's end.
   const secondAt = alignDown(good ? first.sizeBytes : sizeBytes, PAGE_BYTES) - PAGE_BYTES
   const second =
     Number.isFinite(secondAt) && secondAt >= 0 && secondAt + PAGE_BYTES <= sizeBytes
-      ? decodeSuperblock(device.read(secondAt, PAGE_BYTES))
+      ? read(secondAt)
       : 'no-magic'
   const secondGood = typeof second !== 'string' && second.copy === 1
   const superblock = good ? first : secondGood ? second : undefined
   if (superblock === undefined) {
+    if (unreadable !== undefined) throw unreadable
     const bad = device.badBlocks?.within(SUPERBLOCK_AT, PAGE_BYTES)[0]
     if (bad !== undefined) {
       throw badBlock(
@@ -115,7 +127,19 @@ export function findSuperblock(
       `${path} has ${sizeBytes} bytes, the volume on it ${geometry.sizeBytes}: it was truncated, or copied in part`,
     )
   }
-  return { superblock, geometry, twice: good && secondGood && isSame(first, second) }
+  const intruder = findIntruder(device, superblock, geometry)
+  if (intruder !== undefined) {
+    throw new PlinthError(
+      'ERR_DEVICE_IN_USE',
+      `${path} holds ${nameBoth(intruder, superblock)}: it was given to somebody else, or wiped; ` +
+        'only repair with force takes it back for the volume',
+    )
+  }
+  return {
+    superblock,
+    geometry,
+    isHealable: unreadable === undefined && !(good && secondGood && isSame(first, second)),
+  }
 }
 
 /** Whether two copies say the same, but for which copy they are. */
@@ -212,7 +236,7 @@ export function loadVolume(options: LoadOptions): Loaded {
   const position = alignUp(replayed.end, media.appendBytes)
   if (!readOnly) {
     home.persist()
-    if (!found.twice && !hasBadSuperblock(media, geometry)) {
+    if (found.isHealable && !hasBadSuperblock(media, geometry)) {
       healed++
       writeSuperblocks(media, areas, superblock)
     }

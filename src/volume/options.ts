@@ -89,7 +89,7 @@ export interface ProbeOptions {
 const DEVICE_OPTIONS = ['backend', 'granularity', 'unsafeGranularity', 'sysfs']
 const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', ...DEVICE_OPTIONS]
 const PROBE_OPTIONS = ['sysfs']
-const REPAIR_OPTIONS = ['dryRun', 'dropDamaged']
+const REPAIR_OPTIONS = ['dryRun', 'dropDamaged', 'force']
 const OPEN_OPTIONS = ['readOnly', 'warmBytes', 'zeroBadBlocks', ...DEVICE_OPTIONS]
 const WARM_BYTES_DEFAULT = 64 * MIB
 const GRANULARITIES = ['byte', 'cache-line', 'page']
@@ -157,10 +157,11 @@ function parseDeviceOptions(
 
 export function parseRepairOptions(options: RepairOptions | undefined) {
   checkOptions(options, REPAIR_OPTIONS, 'Volume.repair')
-  const { dryRun, dropDamaged } = options ?? {}
+  const { dryRun, dropDamaged, force } = options ?? {}
   if (dryRun !== undefined) checkBoolean(dryRun, 'dryRun')
   if (dropDamaged !== undefined) checkBoolean(dropDamaged, 'dropDamaged')
-  return { dryRun: dryRun ?? true, dropDamaged: dropDamaged ?? false }
+  if (force !== undefined) checkBoolean(force, 'force')
+  return { dryRun: dryRun ?? true, dropDamaged: dropDamaged ?? false, force: force ?? false }
 }
 
 function checkOneOf(value: unknown, what: string, values: readonly string[]): void {

@@ -3,9 +3,9 @@ import { PlinthError } from '../base/errors.js'
 import type { DeviceKind } from '../device/identify.js'
 import { type DeviceProbe, probeDevice } from '../device/probe.js'
 import type { Evidence } from '../device/sysfs.js'
-import { MAGIC } from '../layout/superblock.js'
 import type { Granularity } from '../media/media.js'
-import { findSuperblock } from './load.js'
+import { type Contents, readContents } from './contents.js'
+import type { Found } from './load.js'
 import { type ProbeOptions, parseProbeOptions } from './options.js'
 
 export type { Evidence }
@@ -45,10 +45,11 @@ export interface Probe {
 }
 
 export function probe(path: string, options: ProbeOptions | undefined): Probe {
-  const device = probeDevice(path, MAGIC, parseProbeOptions(options).sysfs)
+  const device = probeDevice(path, parseProbeOptions(options).sysfs)
   try {
-    const { kind, sizeBytes, alignBytes, proof, evidence, badBlocks, owner, contents } = device
-    const found = findVolume(device, path)
+    const { kind, sizeBytes, alignBytes, proof, evidence, badBlocks, owner } = device
+    const contents = readContents(device, path)
+    const { volume } = contents
     return {
       path,
       kind,
@@ -61,9 +62,9 @@ export function probe(path: string, options: ProbeOptions | undefined): Probe {
       badBlocks: badBlocks.stretches,
       busy: owner.busy,
       owner: owner.who,
-      contents,
-      volume: found instanceof PlinthError ? undefined : found,
-      advice: advise(path, device, found),
+      contents: contents.what,
+      volume: volume instanceof PlinthError ? undefined : summaryOf(volume),
+      advice: advise(path, device, contents),
       notes: notesOf(device),
     }
   } finally {
@@ -71,37 +72,27 @@ export function probe(path: string, options: ProbeOptions | undefined): Probe {
   }
 }
 
-function findVolume(device: DeviceProbe, path: string): NonNullable<Probe['volume']> | PlinthError {
-  try {
-    const { superblock, geometry } = findSuperblock(device, path, true)
-    return {
-      size: geometry.sizeBytes,
-      granule: geometry.granuleBytes,
-      label: Buffer.from(superblock.label).toString('utf8').replace(/\0+$/, ''),
-    }
-  } catch (error) {
-    if (error instanceof PlinthError) return error
-    throw error
+function summaryOf({ superblock, geometry }: Found): NonNullable<Probe['volume']> {
+  return {
+    size: geometry.sizeBytes,
+    granule: geometry.granuleBytes,
+    label: Buffer.from(superblock.label).toString('utf8').replace(/\0+$/, ''),
   }
 }
 
-function advise(
-  path: string,
-  device: DeviceProbe,
-  found: NonNullable<Probe['volume']> | PlinthError,
-): string {
-  const { owner, contents } = device
+function advise(path: string, device: DeviceProbe, { volume, what }: Contents): string {
+  const { owner } = device
   const quoted = JSON.stringify(path)
   if (owner.busy) {
     if (owner.who?.startsWith('mounted at ')) return `umount ${path}`
     return `it is in use${owner.who === undefined ? '' : ` (${owner.who})`}: close the volume`
   }
-  if (!(found instanceof PlinthError)) return `Volume.open(${quoted})`
-  if (found.code !== 'ERR_NOT_A_VOLUME') return `${found.code}: ${found.message}`
+  if (!(volume instanceof PlinthError)) return `Volume.open(${quoted})`
+  if (volume.code !== 'ERR_NOT_A_VOLUME') return `${volume.code}: ${volume.message}`
   const wanted = isDurable(device) ? [] : ["unsafeGranularity: 'cache-line'"]
-  if (contents !== undefined) wanted.unshift('force: true')
+  if (what !== undefined) wanted.unshift('force: true')
   const call = `Volume.format(${quoted}${wanted.length === 0 ? '' : `, { ${wanted.join(', ')} }`})`
-  return contents === undefined ? call : `it holds ${contents}; ${call} overwrites that`
+  return what === undefined ? call : `it holds ${what}; ${call} overwrites that`
 }
 
 /** Whether format and open take the device as it is. */

@@ -24,7 +24,7 @@ import { refuseOwnType, Transaction } from '../transaction/transaction.js'
 import { areasOf } from './areas.js'
 import { formatDevice } from './format.js'
 import type { ChunkInfo, VolumeInfo, VolumeStats } from './info.js'
-import { checkAt, readableOf, repairAt } from './inspect.js'
+import { checkAt, repairAt } from './inspect.js'
 import { findSuperblock, type Loaded, loadVolume, type Recovery } from './load.js'
 import {
   type FormatOptions,
@@ -116,7 +116,7 @@ export class Volume {
           kind,
           backend: device.backend,
           media,
-          readable: readableOf(device),
+          readable: device,
           residentBytes: (ranges) => device.residentBytes(ranges),
           close: () => device.close(),
         },

@@ -77,7 +77,7 @@ function crashes(
       alignBytes: 4096,
       openMedia: () => media,
     },
-    { dryRun: false, dropDamaged },
+    { dryRun: false, dropDamaged, force: true },
   )
   return states
 }

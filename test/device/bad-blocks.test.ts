@@ -191,7 +191,8 @@ for (const [name, granularity] of [
               ['bad-blocks', false],
             ],
           )
-          // When they were cleared, opening heals.
+          // Cleared, they are zeros, and opening heals.
+          writeAt(the.path, at, new Uint8Array(PAGE))
           const healed = the.open([])
           assert.equal(healed.recovery.healed, 1)
           healed.close()

@@ -27,8 +27,6 @@ describe('damage that a second copy heals', { skip: tmpfsPage.skip }, () => {
       1,
     ],
     ['the first table gone', (image) => image.fill(0, TABLE_AT, TABLE_AT + geometry.tableBytes), 2],
-    ['all of the head but the log gone', (image) => image.fill(0, 0, geometry.logAt), 4],
-    ['all of the head gone', (image) => image.fill(0, 0, geometry.dataAt), 4],
     ['all of the tail gone', (image) => image.fill(0, geometry.tailAt), 4],
   ]
   for (const [what, change, healed] of cases) {

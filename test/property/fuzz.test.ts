@@ -8,8 +8,8 @@ import fc from 'fast-check'
 import { PlinthError } from 'plinth'
 import { ChunkTable } from '../../src/allocator/chunk-table.js'
 import { crc32c } from '../../src/base/checksum.js'
+import { MIB } from '../../src/base/units.js'
 import { checkDevice } from '../../src/check/check.js'
-import { identifyContents, SIGNATURE_BYTES } from '../../src/device/signature.js'
 import type { HeapChunk } from '../../src/heap/heap-chunk.js'
 import { SizeClasses } from '../../src/heap/size-classes.js'
 import { placeOf, readSlabs } from '../../src/heap/slab-reader.js'
@@ -35,15 +35,12 @@ import {
   slabEntrySeed,
   slabLayout,
 } from '../../src/layout/heap.js'
-import {
-  decodeSuperblock,
-  encodeSuperblock,
-  MAGIC,
-  SUPERBLOCK,
-} from '../../src/layout/superblock.js'
+import { findSignatures, SIGNATURE_BYTES } from '../../src/layout/signature.js'
+import { decodeSuperblock, encodeSuperblock, SUPERBLOCK } from '../../src/layout/superblock.js'
 import { Revocations, walkLog } from '../../src/log/replay.js'
 import { NO_BAD_BLOCKS } from '../../src/media/bad-blocks.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
+import { readContents } from '../../src/volume/contents.js'
 import { findSuperblock } from '../../src/volume/load.js'
 import { evaluate, geometry, makeAged, readableOf, repairImage } from '../support/damage.js'
 import { seeded, seedOfRun } from '../support/random.js'
@@ -475,18 +472,25 @@ test('the heads of a heap, with checksums that are right', () => {
   })
 })
 
-test('identifyContents', () => {
-  const first = new Uint8Array(SIGNATURE_BYTES)
-  first.set(superblock)
+test('findSignatures and readContents, on devices of any size', () => {
   demand(
     fc.property(bytesLike(superblock), (page) => {
-      first.set(page)
-      for (const last of [page, first]) {
-        const what = parse(() => identifyContents(first, last, MAGIC))
-        assert.ok(what === undefined || what.length > 0)
+      for (const sizeBytes of [0, 1, 511, 4096, 5000, 65536, SIGNATURE_BYTES + 4608, 2 * MIB]) {
+        const image = new Uint8Array(sizeBytes)
+        image.set(page.subarray(0, Math.min(sizeBytes, 4096)))
+        if (sizeBytes > 8192) image.set(page, sizeBytes - 4096)
+        const device = readableOf(image)
+        for (const { offset, length } of parse(() => [...findSignatures(device)])!) {
+          assert.ok(offset >= 0 && offset + length <= sizeBytes)
+        }
+        const { what } = parse(() => readContents(device, 'device'))!
+        assert.equal(
+          what === undefined,
+          image.every((byte) => byte === 0),
+        )
       }
     }),
-    100,
+    60,
   )
 })
 

@@ -353,7 +353,8 @@ export function repairImage(
         return media
       },
     },
-    { dryRun, dropDamaged },
+    // Damage may look like another owner.
+    { dryRun, dropDamaged, force: true },
   )
   if (media !== undefined) {
     image.set(media.visible)

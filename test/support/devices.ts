@@ -34,7 +34,7 @@ import { type Backend, type Granularity, type OpenOptions, Volume } from 'plinth
 import { Device } from '../../src/device/device.js'
 import { identify } from '../../src/device/identify.js'
 import { readBytes } from '../../src/device/read.js'
-import { SIGNATURE_BYTES } from '../../src/device/signature.js'
+import { SIGNATURE_BYTES } from '../../src/layout/signature.js'
 import { NO_BAD_BLOCKS } from '../../src/media/bad-blocks.js'
 import { EXTENT_WORDS } from '../../src/native/addon.js'
 import { loadAddon } from '../../src/native/load.js'
@@ -287,7 +287,7 @@ export function afterCrash<T>(at: Place, path: string, body: (volume: Volume) =>
 export function readAt(path: string, offset: number, length: number): Uint8Array {
   const fd = openSync(path, 'r')
   try {
-    const source = { ...identify(path), badBlocks: NO_BAD_BLOCKS }
+    const source = { path, ...identify(path), badBlocks: NO_BAD_BLOCKS }
     return readBytes(fd, source, loadAddon(), offset, length)
   } finally {
     closeSync(fd)

@@ -251,6 +251,19 @@ describe('check', () => {
     })
   }
 
+  test('a volume that can be read and not written is not called healthy', () => {
+    damaged(
+      superblocks(() => ({ readOnlyCompatible: 1 })),
+      (path) => {
+        const [finding, ...others] = Volume.check(path)
+        assert.deepEqual([finding?.code, finding?.severity], ['format-too-new', 'warning'])
+        assert.deepEqual(others, [])
+        Volume.open(path, { readOnly: true }).close()
+        assert.throws(() => Volume.open(path), { code: 'ERR_FORMAT_TOO_NEW' })
+      },
+    )
+  })
+
   test('a slot that is newer than the log knows', () => {
     const newer = (image: Uint8Array): undefined => {
       const at = TABLE_AT + CHUNK_SLOT.bytes
@@ -275,6 +288,7 @@ describe('check', () => {
 
   test('every code is seen here or in the tests of damage', () => {
     const elsewhere = [
+      'foreign-owner',
       'bad-blocks',
       'log-damaged',
       'log-bit-flip',

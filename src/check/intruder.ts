@@ -1,0 +1,170 @@
+/**
+ * Whether a device that holds a volume's metadata was given to somebody else since. Asked before
+ * anything is written where that metadata is: mending it from its second copy would destroy what the
+ * new owner has.
+ *
+ *   ours      whole; or one bit differs, a sector was lost or torn, a block is bad
+ *   foreign   anything else in the first two pages; a known signature in any part that is not whole
+ *
+ * A copy at the end that is unknown bytes, while all of the head is ours, is damage: nobody moves in
+ * without a sign at the beginning or one that is known.
+ */
+import { PlinthError } from '../base/errors.js'
+import { type Offset, PAGE_BYTES } from '../base/units.js'
+import { ANCHOR, decodeAnchor } from '../layout/anchor.js'
+import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
+import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
+import { findSignatures } from '../layout/signature.js'
+import {
+  decodeSuperblock,
+  encodeSuperblock,
+  SUPERBLOCK,
+  type Superblock,
+  volumeSeed,
+} from '../layout/superblock.js'
+import type { Readable } from './inspection.js'
+
+export interface Intruder {
+  /** What is there, in words. */
+  readonly what: string
+  readonly offset: Offset
+}
+
+/** What is on a device in the place of metadata of the volume that this superblock describes. */
+export function findIntruder(
+  device: Readable,
+  superblock: Superblock,
+  geometry: Geometry,
+): Intruder | undefined {
+  const seed = volumeSeed(superblock.uuid)
+  const metadata = [
+    { from: 0, to: geometry.logAt },
+    { from: geometry.tableCopyAt, to: geometry.sizeBytes },
+  ]
+  for (const { what, offset } of findSignatures(lenient(device), metadata)) {
+    if (!isWhole(device, geometry, seed, offset)) return { what, offset }
+  }
+  const [first, anchor] = [SUPERBLOCK_AT, ANCHOR_AT].map((at) => readPage(device, at))
+  if (first !== undefined && !isOwnHead(first, superblock, anchor, seed)) {
+    const what = isZero(first) ? 'zeros' : 'data of an unknown kind'
+    return { what, offset: SUPERBLOCK_AT }
+  }
+  if (anchor !== undefined && !isAnchorPage(anchor)) {
+    return { what: 'data of an unknown kind', offset: ANCHOR_AT }
+  }
+  return undefined
+}
+
+/** Both owners, in words: `a swap area, at 4086, in the place of the plinth volume 'old'`. */
+export function nameBoth({ what, offset }: Intruder, { label }: Superblock): string {
+  const name = Buffer.from(label).toString('utf8').replace(/\0+$/, '')
+  return `${what}, at ${offset}, in the place of the plinth volume${name === '' ? '' : ` '${name}'`}`
+}
+
+/** Whether a page holds an anchor or a damaged one, and nothing else. */
+export function isAnchorPage(page: Uint8Array): boolean {
+  return bitsSet(page.subarray(ANCHOR.bytes)) <= 1
+}
+
+/** Whether the first page of a device is, or was before some damage, that of this volume. */
+function isOwnHead(
+  page: Uint8Array,
+  superblock: Superblock,
+  anchorPage: Uint8Array | undefined,
+  seed: number,
+): boolean {
+  const own = Buffer.from(encodeSuperblock({ ...superblock, copy: 0 }))
+  // One flipped bit.
+  if (bitsSet(page.map((byte, i) => byte ^ own[i]!)) <= 1) return true
+  const [magicAt] = SUPERBLOCK.fields.magic
+  const [uuidAt] = SUPERBLOCK.fields.uuid
+  const sameAt = (at: number, length: number) =>
+    own.compare(page, at, at + length, at, at + length) === 0
+  // Nothing but a superblock of this volume, whatever is wrong with the values: one was torn, or misdirected.
+  const [labelAt] = SUPERBLOCK.fields.label
+  const isAlone = bitsSet(page.subarray(labelAt + superblock.label.length)) <= 1
+  if (isAlone && sameAt(magicAt, 8) && sameAt(uuidAt, 16)) return true
+  // A write that was lost, or torn over zeros; that the anchor is there tells it from a device that was wiped.
+  if (
+    anchorPage === undefined ||
+    decodeAnchor(anchorPage.subarray(0, ANCHOR.bytes), seed) === undefined
+  ) {
+    return false
+  }
+  for (let at = 0; at < PAGE_BYTES; at += 8) {
+    if (!sameAt(at, 8) && !isZero(page.subarray(at, at + 8))) return false
+  }
+  return true
+}
+
+/** Whether the structure at a place of the metadata passes its checksum: then its bytes only look foreign. */
+function isWhole(device: Readable, geometry: Geometry, seed: number, offset: Offset): boolean {
+  const { logAt, tableCopyAt, anchorCopyAt, superblockCopyAt } = geometry
+  if (offset < ANCHOR_AT || offset >= superblockCopyAt) {
+    const at = offset < ANCHOR_AT ? SUPERBLOCK_AT : superblockCopyAt
+    const page = readPage(device, at)
+    return page === undefined || typeof decodeSuperblock(page) !== 'string'
+  }
+  if (offset < TABLE_AT || offset >= anchorCopyAt) {
+    const at = offset < TABLE_AT ? ANCHOR_AT : anchorCopyAt
+    const page = readPage(device, at)
+    return (
+      page === undefined ||
+      (offset < at + ANCHOR.bytes &&
+        decodeAnchor(page.subarray(0, ANCHOR.bytes), seed) !== undefined)
+    )
+  }
+  const tableAt = offset < logAt ? TABLE_AT : tableCopyAt
+  const slot = Math.floor((offset - tableAt) / CHUNK_SLOT.bytes)
+  const page = readPage(device, offset - (offset % PAGE_BYTES))
+  return (
+    page === undefined ||
+    decodeChunkSlot(
+      page,
+      (tableAt + slot * CHUNK_SLOT.bytes) % PAGE_BYTES,
+      chunkSlotSeed(seed, slot),
+    ) !== undefined
+  )
+}
+
+/** A page; undefined when it is a known bad block or cannot be read: that says nothing of who has it. */
+function readPage(device: Readable, at: Offset): Uint8Array | undefined {
+  if (device.badBlocks?.touches(at, PAGE_BYTES)) return undefined
+  try {
+    return device.read(at, PAGE_BYTES)
+  } catch (error) {
+    if (error instanceof PlinthError && error.code === 'ERR_DEVICE_IO') return undefined
+    throw error
+  }
+}
+
+/** The device with pages that cannot be read as zeros. */
+function lenient(device: Readable): Readable {
+  return {
+    sizeBytes: device.sizeBytes,
+    read(offset, length) {
+      try {
+        return device.read(offset, length)
+      } catch {
+        const bytes = new Uint8Array(length)
+        for (let at = offset - (offset % PAGE_BYTES); at < offset + length; at += PAGE_BYTES) {
+          const page = readPage(device, at)
+          const from = Math.max(at, offset)
+          const to = Math.min(at + PAGE_BYTES, offset + length)
+          if (page !== undefined) bytes.set(page.subarray(from - at, to - at), from - offset)
+        }
+        return bytes
+      }
+    },
+  }
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0)
+}
+
+function bitsSet(bytes: Uint8Array): number {
+  let count = 0
+  for (let byte of bytes) for (; byte !== 0; byte &= byte - 1) count++
+  return count
+}

@@ -6,6 +6,7 @@
 export type { Chunk } from './allocator/chunk.js'
 export type { AllocateOptions } from './allocator/chunk-store.js'
 export { ERROR_CODES, type ErrorCode, PlinthError } from './base/errors.js'
+export { printable } from './base/printable.js'
 export type { Offset } from './base/units.js'
 export {
   type Area,

@@ -4,7 +4,10 @@
  *
  *   mistakes   TypeError, RangeError    a wrong argument: fix the call
  *   mishaps    PlinthError              what a careful caller can still meet
+ *
+ * Messages quote names and paths, which may hold anything: all of them are printable lines.
  */
+import { printable } from './printable.js'
 
 /** What a careful caller can meet, each with what it means. README has this table, and a test compares. */
 export const ERROR_CODES = {
@@ -62,24 +65,26 @@ export class PlinthError extends Error {
 
   /** @internal */
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options)
+    super(printable(message), options)
     this.name = 'PlinthError'
     this.code = code
   }
 }
 
 export function argumentTypeError(message: string): TypeError {
-  return Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_TYPE' as const })
+  return Object.assign(new TypeError(printable(message)), { code: 'ERR_INVALID_ARG_TYPE' as const })
 }
 
 export function argumentValueError(message: string): TypeError {
-  return Object.assign(new TypeError(message), { code: 'ERR_INVALID_ARG_VALUE' as const })
+  return Object.assign(new TypeError(printable(message)), {
+    code: 'ERR_INVALID_ARG_VALUE' as const,
+  })
 }
 
 export function unknownOptionError(message: string): TypeError {
-  return Object.assign(new TypeError(message), { code: 'ERR_UNKNOWN_OPTION' as const })
+  return Object.assign(new TypeError(printable(message)), { code: 'ERR_UNKNOWN_OPTION' as const })
 }
 
 export function rangeError(message: string): RangeError {
-  return Object.assign(new RangeError(message), { code: 'ERR_OUT_OF_RANGE' as const })
+  return Object.assign(new RangeError(printable(message)), { code: 'ERR_OUT_OF_RANGE' as const })
 }

@@ -1,9 +1,9 @@
 /** Measures this very device: what a call, a fence, a barrier and a commit cost, and what the bound is. */
 import { types } from 'node:util'
-import { type Chunk, type Granularity, Volume } from '../index.js'
+import { type Chunk, type Granularity, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { usage } from './errors.js'
-import { type JsonOption, paint, plain, print, table } from './output.js'
+import { type JsonOption, paint, print, table } from './output.js'
 import { progress } from './progress.js'
 import { formatBytes, formatCount, formatTime, plural } from './units.js'
 
@@ -216,7 +216,7 @@ function benchText({
   bound,
 }: Awaited<ReturnType<typeof measureAll>>): string {
   return [
-    `${plain(device.path)}: ${device.kind}, ${device.granularity} granularity, ${device.backend} backend`,
+    `${printable(device.path)}: ${device.kind}, ${device.granularity} granularity, ${device.backend} backend`,
     table(
       [
         { title: 'OPERATION' },

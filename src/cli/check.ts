@@ -1,8 +1,8 @@
 /** `plinth check`: findings as a table, the worst first, and what to do about them. */
-import { type Finding, Volume } from '../index.js'
+import { type Finding, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { EXIT } from './errors.js'
-import { type JsonOption, next, PLINTH, paint, plain, print, shell, table } from './output.js'
+import { type JsonOption, next, PLINTH, paint, print, shell, table } from './output.js'
 import { plural } from './units.js'
 
 export const check = defineCommand({
@@ -16,7 +16,7 @@ export const check = defineCommand({
     const findings = Volume.check(path)
     const damage = findings.filter(({ severity }) => severity !== 'info')
     print(options, { healthy: damage.length === 0, findings }, () => {
-      const parts = [`${plain(path)}: ${verdict(damage)}`]
+      const parts = [`${printable(path)}: ${verdict(damage)}`]
       if (findings.length > 0) parts.push(findingsTable(findings))
       const advice = adviceOn(damage, path)
       return parts.join('\n\n') + (advice === undefined ? '' : next(advice))
@@ -60,7 +60,7 @@ export function findingsTable(findings: readonly Finding[]): string {
       SEVERITY_PAINT[severity](severity),
       code,
       placeText(place),
-      plain(message) + (fixable ? paint.dim(' (can be repaired)') : ''),
+      printable(message) + (fixable ? paint.dim(' (can be repaired)') : ''),
     ]),
   )
 }

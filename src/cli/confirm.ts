@@ -1,5 +1,6 @@
 /** The question before something is lost. */
 import { createInterface } from 'node:readline'
+import { printable } from '../index.js'
 import { usage } from './errors.js'
 import { paintError } from './output.js'
 
@@ -10,10 +11,11 @@ import { paintError } from './output.js'
  */
 export async function confirm(what: string, question: string, force = false): Promise<void> {
   if (force) return
+  const shown = printable(what)
   if (!process.stdin.isTTY || !process.stderr.isTTY) {
-    throw usage(`${what}; --force does it without asking. Nothing was changed`)
+    throw usage(`${shown}; --force does it without asking. Nothing was changed`)
   }
-  const answer = await ask(`${paintError.yellow(`${what}.`)}\n${question} [y/N] `)
+  const answer = await ask(`${paintError.yellow(`${shown}.`)}\n${question} [y/N] `)
   if (!/^y(?:es)?$/i.test(answer.trim())) throw usage('nothing was changed')
 }
 

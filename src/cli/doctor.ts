@@ -2,10 +2,10 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { cpus, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { environment, Volume } from '../index.js'
+import { environment, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { EXIT } from './errors.js'
-import { facts, type JsonOption, next, PLINTH, paint, plain, print } from './output.js'
+import { facts, type JsonOption, next, PLINTH, paint, print } from './output.js'
 
 export const doctor = defineCommand({
   usage: 'doctor',
@@ -148,7 +148,7 @@ function withoutMmapIo(error: string): string {
   if (/^(?:Cannot find module|Could not locate the bindings)/.test(error)) {
     return 'installed, not compiled'
   }
-  return `installed, does not load (${plain(error)})`
+  return `installed, does not load (${printable(error)})`
 }
 
 function doctorText(value: ReturnType<typeof examine>): string {
@@ -164,7 +164,7 @@ function doctorText(value: ReturnType<typeof examine>): string {
       'addon',
       addon.loads
         ? `${good}  writes lines back by ${addon.flushInstruction}, CRC-32C by ${addon.hardwareChecksum ? 'instruction' : 'table'}`
-        : `${bad}  ${plain(addon.error.split('\n', 1)[0]!)}`,
+        : `${bad}  ${printable(addon.error.split('\n', 1)[0]!)}`,
     ],
     [
       'mmap-io',
@@ -179,12 +179,12 @@ function doctorText(value: ReturnType<typeof examine>): string {
     [
       'trial',
       trial.works
-        ? `${good}  commit, reopen and check in ${plain(trial.where)}`
-        : `${paint.red('failed')}  ${plain(trial.error ?? '')}`,
+        ? `${good}  commit, reopen and check in ${printable(trial.where)}`
+        : `${paint.red('failed')}  ${printable(trial.error ?? '')}`,
     ],
   ])
   const problems = missing.map(
-    ({ what, meaning, remedy }) => `\n\n${paint.red(what)}: ${plain(meaning)}${next(remedy)}`,
+    ({ what, meaning, remedy }) => `\n\n${paint.red(what)}: ${printable(meaning)}${next(remedy)}`,
   )
   return `${text}${problems.join('') || next(`${PLINTH} probe <device>`)}`
 }

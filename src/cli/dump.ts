@@ -1,7 +1,7 @@
-import { Volume } from '../index.js'
+import { printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
-import { writeOut } from './files.js'
-import { facts, type JsonOption, plain } from './output.js'
+import { isStdout, writeOut } from './files.js'
+import { facts, type JsonOption, toJson } from './output.js'
 import { progress } from './progress.js'
 import { aboutVolume, dumpVolume } from './stream/write-dump.js'
 import { formatBytes, plural } from './units.js'
@@ -25,27 +25,24 @@ export const dump = defineCommand({
   .option('-o, --output <file>', 'write to a file instead of stdout')
   .option('-f, --force', 'replace the file without asking')
   .action(
-    exitsWith(async (path: string, { json, ...target }: Options) => {
+    exitsWith(async (path: string, { json, force, ...asked }: Options) => {
+      const output = isStdout(asked.output) ? undefined : asked.output
       using volume = Volume.open(path, { readOnly: true })
       const about = aboutVolume(volume, heapNames(volume.chunks()).size)
       const bar = progress('dump', about.bytes, json)
       let streamBytes: number
       try {
-        streamBytes = await writeOut(dumpVolume(volume, about, bar.advance), target)
+        streamBytes = await writeOut(dumpVolume(volume, about, bar.advance), { output, force })
       } finally {
         bar.end()
       }
-      const report = target.output === undefined ? process.stderr : process.stdout
+      const report = output === undefined ? process.stderr : process.stdout
       if (json) {
-        const value = { volume: about, streamBytes, output: target.output }
-        report.write(`${JSON.stringify(value, undefined, 2)}\n`)
+        report.write(toJson({ volume: about, streamBytes, output }))
       } else {
         const rows: [string, string][] = [
           ['dumped', `${plural(about.chunks, 'chunk')}, ${formatBytes(about.bytes)}`],
-          [
-            'stream',
-            `${formatBytes(streamBytes)}${target.output === undefined ? '' : ` in ${plain(target.output)}`}`,
-          ],
+          ['stream', `${formatBytes(streamBytes)}${output ? ` in ${printable(output)}` : ''}`],
         ]
         report.write(`${facts(rows)}\n`)
       }

@@ -1,7 +1,7 @@
+import { printable } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
-import { writeOut } from './files.js'
-import type { JsonOption } from './output.js'
-import { plain } from './output.js'
+import { isStdout, writeOut } from './files.js'
+import { type JsonOption, toJson } from './output.js'
 import { progress } from './progress.js'
 import { describeChunk } from './rm.js'
 import { findChunk, reading } from './volume.js'
@@ -22,23 +22,22 @@ export const exportChunk = defineCommand({
   .option('-o, --output <file>', 'write to a file instead of stdout')
   .option('-f, --force', 'replace the file without asking')
   .action(
-    exitsWith((path: string, asked: string, { json, ...target }: Options) =>
+    exitsWith((path: string, asked: string, { json, force, ...target }: Options) =>
       reading(path, async (volume) => {
         const chunk = findChunk(volume, asked)
         const { id, name, size } = chunk
+        const output = isStdout(target.output) ? undefined : target.output
         const bar = progress('export', size, json)
         try {
-          await writeOut(partsOf(chunk.bytes, bar.advance), target)
+          await writeOut(partsOf(chunk.bytes, bar.advance), { output, force })
         } finally {
           bar.end()
         }
-        const report = target.output === undefined ? process.stderr : process.stdout
+        const report = output === undefined ? process.stderr : process.stdout
         if (json) {
-          report.write(
-            `${JSON.stringify({ id, name, size, output: target.output }, undefined, 2)}\n`,
-          )
-        } else if (target.output !== undefined) {
-          report.write(`exported ${describeChunk({ id, name, size })} to ${plain(target.output)}\n`)
+          report.write(toJson({ id, name, size, output }))
+        } else if (output !== undefined) {
+          report.write(`exported ${describeChunk({ id, name, size })} to ${printable(output)}\n`)
         }
         return undefined
       }),

@@ -4,7 +4,7 @@ import { type FormatOptions, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { infoOf, infoText } from './info.js'
-import { type JsonOption, next, PLINTH, paint, plain, print, shell } from './output.js'
+import { type JsonOption, next, PLINTH, paint, print, shell } from './output.js'
 import { parseBytes } from './units.js'
 import { contentsOf, reading } from './volume.js'
 
@@ -37,7 +37,7 @@ export const format = defineCommand({
       const contents = existsSync(path) ? contentsOf(path) : undefined
       if (contents !== undefined) {
         await confirm(
-          `${plain(path)} holds ${contents}, which format overwrites`,
+          `${path} holds ${contents}, which format overwrites`,
           'Format it?',
           options.force,
         )

@@ -6,7 +6,7 @@ import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { CommandError, EXIT } from './errors.js'
 import { inputOf } from './files.js'
-import { type JsonOption, next, PLINTH, plain, print, shell } from './output.js'
+import { type JsonOption, next, PLINTH, print, shell } from './output.js'
 import { progress } from './progress.js'
 import { describeChunk } from './rm.js'
 import { parseBytes } from './units.js'
@@ -82,7 +82,7 @@ async function mayReplace(
   old: Chunk,
   options: Options,
 ): Promise<void> {
-  const what = `${describeVolume(volume.info.label)} on ${plain(path)} holds ${describeChunk(old)}`
+  const what = `${describeVolume(volume.info.label)} on ${path} holds ${describeChunk(old)}`
   if (!options.replace) {
     throw new CommandError(EXIT.DEVICE, 'ERR_CHUNK_EXISTS', `${what}; --replace takes its place`)
   }
@@ -113,7 +113,7 @@ async function fill(
   { json, input, size: asked }: Options,
 ): Promise<number> {
   const bar = progress('import', input === undefined ? 0 : size, json)
-  const source = input === undefined ? 'stdin' : plain(input)
+  const source = input === undefined ? 'stdin' : input
   let at = 0
   try {
     for await (const part of parts) {

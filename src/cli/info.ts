@@ -1,7 +1,7 @@
 /** `plinth info`: the volume in a few lines. */
-import type { Volume } from '../index.js'
+import { printable, type Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
-import { bar, facts, type JsonOption, next, PLINTH, paint, plain, print, shell } from './output.js'
+import { bar, facts, type JsonOption, next, PLINTH, paint, print, shell } from './output.js'
 import { GRANULARITIES, KINDS } from './probe.js'
 import { formatBytes, formatDate, formatPercent, plural } from './units.js'
 import { heapNames, metadataBytes, reading } from './volume.js'
@@ -37,9 +37,9 @@ export function infoText({ volume, recovery, stats, heaps }: ReturnType<typeof i
   const metadata = metadataBytes(stats.areas)
   const padding = volume.size - dataBytes - stats.logBytes - metadata
   return facts([
-    ['volume', paint.bold(plain(volume.label ?? '(no label)'))],
+    ['volume', paint.bold(printable(volume.label ?? '(no label)'))],
     ['uuid', volume.uuid],
-    ['device', `${plain(volume.path)}, ${kind}`],
+    ['device', `${printable(volume.path)}, ${kind}`],
     ['granularity', GRANULARITIES[volume.granularity]],
     ['backend', volume.backend],
     ['created', formatDate(volume.created)],

@@ -1,7 +1,7 @@
 /** `plinth ls`: chunks and heaps in columns. */
-import type { HeapStats, Volume } from '../index.js'
+import { type HeapStats, printable, type Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
-import { type JsonOption, next, PLINTH, paint, plain, print, shell, table } from './output.js'
+import { type JsonOption, next, PLINTH, paint, print, shell, table } from './output.js'
 import { formatBytes, formatCount, formatPercent, plural } from './units.js'
 import { heapNames, heapOf, reading } from './volume.js'
 
@@ -50,8 +50,8 @@ function listText({ chunks, heaps }: ReturnType<typeof listOf>, path: string): s
           { title: 'ID', align: 'right' },
         ],
         chunks.map(({ name, type, heap, size, offset, id }) => [
-          name === undefined ? paint.dim('(no name)') : plain(name),
-          heap === undefined ? plain(type ?? '') : paint.dim(`of heap ${plain(heap)}`),
+          name === undefined ? paint.dim('(no name)') : printable(name),
+          heap === undefined ? printable(type ?? '') : paint.dim(`of heap ${printable(heap)}`),
           formatBytes(size),
           String(offset),
           String(id),
@@ -79,7 +79,7 @@ function heapTable(heaps: readonly ({ name: string } & HeapStats)[]): string {
       { title: 'LARGE', align: 'right' },
     ],
     heaps.map(({ name, objects, usedBytes, deviceBytes, slabChunks, largeObjects }) => [
-      plain(name),
+      printable(name),
       formatCount(objects),
       formatBytes(usedBytes),
       formatBytes(deviceBytes),

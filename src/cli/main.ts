@@ -2,18 +2,19 @@
 /** The `plinth` command: its subcommands, and how it ends. */
 import { readFileSync } from 'node:fs'
 import { type Argument, Command, CommanderError } from 'commander'
+import { printable } from '../index.js'
 import { bench } from './bench.js'
 import { check } from './check.js'
 import { doctor } from './doctor.js'
 import { dump } from './dump.js'
-import { EXIT, exitCodeOf, told } from './errors.js'
+import { causesOf, EXIT, exitCodeOf, told } from './errors.js'
 import { exportChunk } from './export.js'
 import { format } from './format.js'
 import { importChunk } from './import.js'
 import { info } from './info.js'
 import { ls } from './ls.js'
 import { map } from './map.js'
-import { PLINTH, paintError } from './output.js'
+import { PLINTH, paintError, toJson } from './output.js'
 import { probe } from './probe.js'
 import { repair } from './repair.js'
 import { restore } from './restore.js'
@@ -66,14 +67,15 @@ for (const command of [program, ...program.commands]) {
     .exitOverride()
     .showHelpAfterError(`(${PLINTH} <command> --help shows how)`)
     .configureOutput({
-      outputError: (text, write) => write(text.replace(/^error: /, `${paintError.red('error')}: `)),
+      outputError: (text, write) => {
+        const lines = text.split('\n').map(printable).join('\n')
+        write(lines.replace(/^error: /, `${paintError.red('error')}: `))
+      },
     })
 }
 
-// Whoever reads may have seen enough (`plinth ls … | head`). A dump hears of it where it writes.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-})
+// What nobody awaits, such as stdout that is full or has no reader any more. Node would exit with 1, which means findings.
+process.on('uncaughtException', (error) => process.exit(fail(error)))
 
 try {
   await program.parseAsync(given(), { from: 'user' })
@@ -92,15 +94,22 @@ function given(): string[] {
 /** Tells what went wrong, on stderr; with `--json` on stdout as data. */
 function fail(thrown: unknown): number {
   if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.OK : EXIT.USAGE
-  const error = told(thrown)
+  const error = told(thrown) as Error & { code?: string }
   const exitCode = exitCodeOf(error)
-  const { message, code, stack } = error as Error & { code?: string }
+  // Who reads has seen enough (`plinth ls … | head`), and nobody is told.
+  if (exitCode === EXIT.READER_GONE) return exitCode
+  const { message, code, stack } = error
+  const causes = causesOf(error)
   if (process.argv.includes('--json')) {
-    process.stdout.write(`${JSON.stringify({ error: { code, message } }, undefined, 2)}\n`)
+    const more = causes.length > 0 ? { causes } : {}
+    process.stdout.write(toJson({ error: { code, message, ...more } }))
   }
   const text = exitCode === undefined ? `a bug in plinth: ${stack}` : message
-  process.stderr.write(
-    `${paintError.red('error')}: ${text}${code ? paintError.dim(` (${code})`) : ''}\n`,
-  )
+  const lines = text.split('\n').map(printable)
+  lines[lines.length - 1] += code ? paintError.dim(` (${code})`) : ''
+  for (const cause of causes) {
+    lines.push(`${paintError.dim('cause')}: ${cause.message}`)
+  }
+  process.stderr.write(`${paintError.red('error')}: ${lines.join('\n')}\n`)
   return exitCode ?? EXIT.DEVICE
 }

@@ -1,11 +1,11 @@
-import { existsSync, writeFileSync } from 'node:fs'
+import { printable } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
-import { confirm } from './confirm.js'
+import { writeOut } from './files.js'
 import { htmlMap } from './map/html.js'
 import { type Picture, pictureOf } from './map/picture.js'
 import { svgMap } from './map/svg.js'
 import { terminalMap } from './map/terminal.js'
-import { type JsonOption, plain, print } from './output.js'
+import { type JsonOption, print } from './output.js'
 import { reading } from './volume.js'
 
 interface Options extends JsonOption {
@@ -28,21 +28,20 @@ export const map = defineCommand({
     exitsWith(async (path: string, options: Options) => {
       const picture = await reading(path, pictureOf)
       const files: string[] = []
-      if (options.svg !== undefined) files.push(await write(options.svg, svgMap(picture), options))
-      if (options.html !== undefined)
-        files.push(await write(options.html, htmlMap(picture), options))
+      for (const [output, draw] of [
+        [options.svg, svgMap],
+        [options.html, htmlMap],
+      ] as const) {
+        if (output === undefined) continue
+        await writeOut([Buffer.from(draw(picture))], { output, force: options.force })
+        files.push(output)
+      }
       print(options, { ...dataOf(picture), files }, () =>
-        files.length > 0 ? `drawn in ${files.map(plain).join(' and ')}` : terminalMap(picture),
+        files.length > 0 ? `drawn in ${files.map(printable).join(' and ')}` : terminalMap(picture),
       )
       return undefined
     }),
   )
-
-async function write(file: string, text: string, { force }: Options): Promise<string> {
-  if (existsSync(file)) await confirm(`${plain(file)} exists`, 'Replace it?', force)
-  writeFileSync(file, text)
-  return file
-}
 
 function dataOf({ info, stats, owners, stretches, freeRuns, residency }: Picture) {
   return {

@@ -1,6 +1,7 @@
 /** What commands print: aligned columns, facts, one sentence at the end. Colours on a terminal alone. */
 import { Ansis } from 'ansis'
 import stringWidth from 'string-width'
+import { printable } from '../index.js'
 
 /** Colours of stdout; none when it is no terminal or NO_COLOR is set. */
 export const paint = new Ansis(coloursOf(process.stdout))
@@ -25,7 +26,13 @@ export interface JsonOption {
 
 /** The result: data with `--json`, text otherwise. */
 export function print({ json }: JsonOption, value: unknown, text: () => string): void {
-  process.stdout.write(json ? `${JSON.stringify(value, undefined, 2)}\n` : `${text()}\n`)
+  process.stdout.write(json ? toJson(value) : `${text()}\n`)
+}
+
+/** As `--json` prints it: what would steer a terminal is escaped, which changes no meaning. */
+export function toJson(value: unknown): string {
+  const lines = JSON.stringify(value, undefined, 2).split('\n')
+  return `${lines.map(printable).join('\n')}\n`
 }
 
 export function padEnd(text: string, width: number): string {
@@ -88,13 +95,10 @@ export function next(text: string): string {
   return `\n\n${paint.dim('next')}  ${text}`
 }
 
-/** A name that may hold anything, for a terminal: no control characters. */
-export function plain(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd')
-}
-
-/** A path or name as a shell takes it. */
+/** A path or name as a shell takes it; bash alone knows how to write what is not printable. */
 export function shell(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
+  if (/^[\w@%+=:,./-]+$/.test(text)) return text
+  const shown = printable(text)
+  if (shown === text) return `'${text.replaceAll("'", `'\\''`)}'`
+  return `$'${printable(text.replaceAll(/['\\]/g, '\\$&'))}'`
 }

@@ -1,7 +1,7 @@
 /** `plinth probe`: all that `Volume.probe` tells, for people. */
-import { type Probe, Volume } from '../index.js'
+import { type Probe, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
-import { facts, type JsonOption, next, paint, plain, print } from './output.js'
+import { facts, type JsonOption, next, paint, print } from './output.js'
 import { formatBytes } from './units.js'
 
 export const probe = defineCommand({
@@ -19,9 +19,9 @@ export const probe = defineCommand({
 
 function probeText(found: Probe): string {
   const { kind, size, align, granularity, contents, volume, evidence, badBlocks, notes } = found
-  const label = volume?.label ? ` '${plain(volume.label)}'` : ''
+  const label = volume?.label ? ` '${printable(volume.label)}'` : ''
   const rows: [string, string][] = [
-    ['device', `${plain(found.path)}, ${KINDS[kind]}`],
+    ['device', `${printable(found.path)}, ${KINDS[kind]}`],
     ['size', `${formatBytes(size)}, mapped in multiples of ${formatBytes(align)}`],
     [
       'granularity',
@@ -40,11 +40,11 @@ function probeText(found: Probe): string {
     ],
     [
       'in use',
-      found.busy ? paint.yellow(`yes${found.owner ? `, by ${plain(found.owner)}` : ''}`) : 'no',
+      found.busy ? paint.yellow(`yes${found.owner ? `, by ${printable(found.owner)}` : ''}`) : 'no',
     ],
   ]
-  if (notes.length > 0) rows.push(['notes', notes.map(plain).join('\n')])
-  return facts(rows) + next(plain(found.advice))
+  if (notes.length > 0) rows.push(['notes', notes.map(printable).join('\n')])
+  return facts(rows) + next(printable(found.advice))
 }
 
 function stretchText({ offset, length }: Probe['badBlocks'][number]): string {
@@ -53,7 +53,7 @@ function stretchText({ offset, length }: Probe['badBlocks'][number]): string {
 
 /** What said so, dim: it is for who doubts the rest. */
 function evidenceText({ of, source, says }: Probe['evidence'][number]): string {
-  return paint.dim(plain(`${of}: ${source} says ${says}`))
+  return paint.dim(printable(`${of}: ${source} says ${says}`))
 }
 
 export const KINDS = {

@@ -1,10 +1,10 @@
 /** `plinth repair`: what would be written; with `--apply` and a yes, it is. */
-import { type RepairReport, Volume } from '../index.js'
+import { printable, type RepairReport, Volume } from '../index.js'
 import { DROP_ADVICE, findingsTable, placeText } from './check.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { EXIT } from './errors.js'
-import { type JsonOption, next, PLINTH, paint, plain, print, shell, table } from './output.js'
+import { type JsonOption, next, PLINTH, paint, print, shell, table } from './output.js'
 import { plural } from './units.js'
 import { contentsOf } from './volume.js'
 
@@ -32,7 +32,7 @@ export const repair = defineCommand({
       if (options.apply && report.fixes.length > 0) {
         const drops = report.fixes.filter((fix) => fix.drops).length
         await confirm(
-          `${plain(path)} holds ${contentsOf(path) ?? 'a damaged volume'}; ${plural(report.fixes.length, 'fix', 'fixes')} will be written${drops > 0 ? `, of which ${drops} give something up` : ''}`,
+          `${path} holds ${contentsOf(path) ?? 'a damaged volume'}; ${plural(report.fixes.length, 'fix', 'fixes')} will be written${drops > 0 ? `, of which ${drops} give something up` : ''}`,
           'Repair it?',
           options.force,
         )
@@ -53,17 +53,17 @@ function reportText(
   const parts: string[] = []
   if (fixes.length === 0) {
     const what = remaining.length === 0 ? 'nothing to repair' : 'nothing that repair can mend'
-    parts.push(`${plain(path)}: ${what}`)
+    parts.push(`${printable(path)}: ${what}`)
   } else {
     const written = dryRun ? 'would be' : fixes.length === 1 ? 'was' : 'were'
-    parts.push(`${plain(path)}: ${plural(fixes.length, 'fix', 'fixes')} ${written} written`)
+    parts.push(`${printable(path)}: ${plural(fixes.length, 'fix', 'fixes')} ${written} written`)
     parts.push(
       table(
         [{ title: dryRun ? 'WOULD FIX' : 'FIXED' }, { title: 'WHERE' }, { title: 'HOW' }],
         fixes.map((fix) => [
           fix.code,
           placeText(fix.place),
-          plain(fix.message) + (fix.drops ? paint.red(' (gives something up)') : ''),
+          printable(fix.message) + (fix.drops ? paint.red(' (gives something up)') : ''),
         ]),
       ),
     )

@@ -3,12 +3,12 @@
  * before the target is touched; then a volume that says it is incomplete until all of it is durable.
  */
 import { existsSync } from 'node:fs'
-import { type Chunk, type Restore, Volume } from '../index.js'
+import { type Chunk, printable, type Restore, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { CommandError, EXIT, usage } from './errors.js'
 import { inputOf } from './files.js'
-import { facts, type JsonOption, next, PLINTH, plain, print, shell } from './output.js'
+import { facts, type JsonOption, next, PLINTH, print, shell } from './output.js'
 import { progress } from './progress.js'
 import { type Dump, readDump } from './stream/read-dump.js'
 import type { DumpedVolume } from './stream/write-dump.js'
@@ -159,7 +159,7 @@ async function fill(path: string, dump: Dump, plan: Plan, options: Options): Pro
   const { layout, contents, size, granule, logSize, label } = plan
   if (contents !== undefined) {
     await confirm(
-      `${plain(path)} holds ${contents}, which the restore overwrites`,
+      `${path} holds ${contents}, which the restore overwrites`,
       'Restore to it?',
       options.force,
     )
@@ -184,7 +184,7 @@ async function fill(path: string, dump: Dump, plan: Plan, options: Options): Pro
 /** What failed, and what that means for the target. */
 function incomplete(error: unknown, path: string): unknown {
   if (!(error instanceof Error)) return error
-  error.message += `; ${plain(path)} is left incomplete and says so`
+  error.message += `; ${printable(path)} is left incomplete and says so`
   return error
 }
 
@@ -277,7 +277,7 @@ function resultText(path: string, value: Plan & { dryRun: boolean; from: DumpedV
       dryRun ? 'verified' : 'restored',
       `${plural(from.chunks, 'chunk')}, ${formatBytes(from.bytes)}, ${plural(from.heaps, 'heap')}`,
     ],
-    ['volume', plain(value.label ?? '(no label)')],
+    ['volume', printable(value.label ?? '(no label)')],
     ['dumped', formatDate(new Date(from.dumped))],
     ['layout', layout === 'same' ? LAYOUT_SAME : LAYOUT_NEW],
   ])

@@ -1,7 +1,7 @@
-import { type ChunkInfo, Volume } from '../index.js'
+import { type ChunkInfo, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
-import { type JsonOption, plain, print } from './output.js'
+import { type JsonOption, print } from './output.js'
 import { formatBytes, plural } from './units.js'
 import { describeVolume, findChunk } from './volume.js'
 
@@ -30,7 +30,7 @@ export const rm = defineCommand({
         }))
         const list = freed.map(describeChunk).join(', ')
         await confirm(
-          `${describeVolume(volume.info.label)} on ${plain(path)} holds ${list}; what is in ${freed.length === 1 ? 'it' : 'them'} is lost`,
+          `${describeVolume(volume.info.label)} on ${path} holds ${list}; what is in ${freed.length === 1 ? 'it' : 'them'} is lost`,
           `Free ${plural(freed.length, 'chunk')}?`,
           options.force,
         )
@@ -46,5 +46,5 @@ export const rm = defineCommand({
   )
 
 export function describeChunk({ id, name, size }: Omit<ChunkInfo, 'offset' | 'type'>): string {
-  return `${name === undefined ? `chunk ${id}` : `'${plain(name)}'`} (${formatBytes(size)})`
+  return `${name === undefined ? `chunk ${id}` : `'${printable(name)}'`} (${formatBytes(size)})`
 }

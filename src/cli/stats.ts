@@ -1,7 +1,7 @@
 /** `plinth stats`: what is counted, and the counts that the maps show too. */
-import type { ChunkInfo, Volume } from '../index.js'
+import { type ChunkInfo, printable, type Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
-import { bar, facts, type JsonOption, paint, plain, print, table } from './output.js'
+import { bar, facts, type JsonOption, paint, print, table } from './output.js'
 import { formatBytes, formatCount, formatPercent, plural } from './units.js'
 import { dataArea, heapNames, heapOf, reading } from './volume.js'
 
@@ -111,7 +111,7 @@ function statsText(value: {
         owners.map(({ kind, name, chunks, bytes }) => [
           name === undefined
             ? paint.dim('(no type)')
-            : `${plain(name)}${kind === 'heap' ? paint.dim(' heap') : ''}`,
+            : `${printable(name)}${kind === 'heap' ? paint.dim(' heap') : ''}`,
           formatCount(chunks),
           formatBytes(bytes),
           formatPercent(bytes / stats.dataBytes),

@@ -4,11 +4,12 @@ import {
   type Chunk,
   type ChunkInfo,
   type Granularity,
+  printable,
   Volume,
   type VolumeArea,
 } from '../index.js'
 import { CommandError, EXIT } from './errors.js'
-import { PLINTH, plain } from './output.js'
+import { PLINTH } from './output.js'
 
 /** Opens for reading, closes whatever happens. */
 export async function reading<T>(
@@ -44,7 +45,7 @@ export function contentsOf(path: string): string | undefined {
 }
 
 export function describeVolume(label: string | undefined): string {
-  return label === undefined ? 'a plinth volume' : `the plinth volume '${plain(label)}'`
+  return label === undefined ? 'a plinth volume' : `the plinth volume '${printable(label)}'`
 }
 
 /** The chunk with this name, or, when none has it, with this number as its id. */
@@ -56,7 +57,7 @@ export function findChunk(volume: Volume, asked: string): Chunk {
   throw new CommandError(
     EXIT.DEVICE,
     'ERR_CHUNK_NOT_FOUND',
-    `no chunk has the name or id '${plain(asked)}'; ${PLINTH} ls shows what there is`,
+    `no chunk has the name or id '${asked}'; ${PLINTH} ls shows what there is`,
   )
 }
 

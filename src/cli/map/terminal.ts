@@ -1,5 +1,6 @@
 /** The map in a terminal: a cell is a stretch of the device, in the colour or with the letter of its owner. */
-import { bar, columnsOf, facts, hasColours, padStart, paint, plain, table } from '../output.js'
+import { printable } from '../../index.js'
+import { bar, columnsOf, facts, hasColours, padStart, paint, table } from '../output.js'
 import { formatBytes, formatCount, formatPercent, plural } from '../units.js'
 import { DARK } from './palette.js'
 import type { Picture } from './picture.js'
@@ -15,7 +16,7 @@ export function terminalMap(picture: Picture): string {
   const share = stats.usedBytes / stats.dataBytes
   const { lines, cellBytes } = grid(picture)
   return [
-    `${paint.bold(plain(info.label ?? '(no label)'))}  ${plain(info.path)}  ${formatBytes(info.size)}`,
+    `${paint.bold(printable(info.label ?? '(no label)'))}  ${printable(info.path)}  ${formatBytes(info.size)}`,
     `${bar(share, 30)} ${formatPercent(share)} used`,
     '',
     ...lines,
@@ -140,7 +141,7 @@ function legend(picture: Picture): string {
   })
   const rows = owners.map(({ name, chunks, bytes }, i) => [
     coloured(hasColours ? '██' : letterOf(i), i, picture),
-    plain(name),
+    printable(name),
     chunks === 0 ? '' : formatCount(chunks),
     formatBytes(bytes),
     formatPercent(bytes / info.size),

@@ -1,6 +1,6 @@
 /** `plinth format`: a volume is made, and what to know of the device is told. */
 import { existsSync } from 'node:fs'
-import { type FormatOptions, Volume } from '../index.js'
+import { type FormatOptions, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { infoOf, infoText } from './info.js'
@@ -48,7 +48,7 @@ export const format = defineCommand({
         print({ json }, value, () => {
           const { granularity } = options
           const opening = granularity === undefined ? '' : `, { granularity: '${granularity}' }`
-          const use = `const volume = Volume.open(${JSON.stringify(path)}${opening})`
+          const use = `const volume = Volume.open(${printable(JSON.stringify(path))}${opening})`
           return `${paint.green('formatted')}\n${infoText(value)}${notesOf(path)}${next(`${use}, or ${PLINTH} info ${shell(path)}`)}`
         })
       })
@@ -59,6 +59,6 @@ export const format = defineCommand({
 /** What else to know of the device, in yellow: most have nothing. */
 function notesOf(path: string): string {
   return Volume.probe(path)
-    .notes.map((note) => `\n${paint.yellow(plain(note))}`)
+    .notes.map((note) => `\n${paint.yellow(printable(note))}`)
     .join('')
 }

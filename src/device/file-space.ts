@@ -6,6 +6,7 @@
  *   giveBack    holes are holes again, the file as long as it was            the same bytes
  */
 import fs from 'node:fs'
+import { dirname } from 'node:path'
 import { PlinthError } from '../base/errors.js'
 import { PAGE_BYTES } from '../base/units.js'
 import { EXTENT, EXTENT_WORDS, type NativeAddon } from '../native/addon.js'
@@ -167,6 +168,7 @@ export function whyCopiedOnWrite(
 
 /**
  * Makes a file of a page of zeros that its owner alone may use, overwritten in place where btrfs is asked for that.
+ * Its name is durable when it returns.
  * @throws PlinthError as `openOrThrow`
  */
 export function createFile(path: string): void {
@@ -177,10 +179,21 @@ export function createFile(path: string): void {
     if (fs.statfsSync(path).type === BTRFS) overwriteInPlace(fd)
     // Of an empty file nobody can say whether it maps as DAX.
     fs.ftruncateSync(fd, PAGE_BYTES)
+    syncFolder(dirname(path))
   } catch (cause) {
     fs.rmSync(path)
     const { message } = cause as Error
     throw new PlinthError('ERR_DEVICE_IO', `${path} cannot be made: ${message}`, { cause })
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/** Which names a folder has is durable when that folder is synced, whatever is synced of its files (fsync(2)). */
+function syncFolder(path: string): void {
+  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  try {
+    fs.fsyncSync(fd)
   } finally {
     fs.closeSync(fd)
   }

@@ -2,6 +2,7 @@
 import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
 import { PAGE_BYTES } from '../base/units.js'
+import { loadAddon } from '../native/load.js'
 import { type Persistence, persistenceOf } from './persistence.js'
 import { type Evidence, nodeOf, readNumber, realPath, SYSFS } from './sysfs.js'
 
@@ -57,7 +58,7 @@ function identifyFile(path: string, stat: fs.Stats, sysfs: string): Identity {
   return {
     kind: memory === undefined ? 'file' : 'tmpfs',
     sizeBytes: stat.size,
-    alignBytes: PAGE_BYTES,
+    alignBytes: systemPageBytes(),
     persistence,
     node,
     evidence: [
@@ -77,7 +78,7 @@ function identifyBlock(path: string, node: string): Identity {
   return {
     kind: 'block',
     sizeBytes: sectors * 512,
-    alignBytes: PAGE_BYTES,
+    alignBytes: systemPageBytes(),
     persistence,
     node,
     evidence: [
@@ -105,6 +106,11 @@ function identifyDax(path: string, node: string): Identity {
       evidence,
     ],
   }
+}
+
+/** A mapping begins at a page of the kernel's, which has 16 or 64 KiB on some arm64. */
+function systemPageBytes(): number {
+  return loadAddon()?.pageBytes ?? PAGE_BYTES
 }
 
 /** The stat, or undefined when nothing is there. */

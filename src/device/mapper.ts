@@ -31,6 +31,8 @@ export interface Mapper {
   detach(slot: number): void
   attach(slot: number): Uint8Array
   unmap(slot: number): void
+  /** Bytes of a page of the kernel's: what is given back, and told of, is made of these. */
+  readonly pageBytes: number
   /** Pages that differ from the device by stores of this process, as page indices; undefined: cannot tell. */
   privatePages(
     slot: number,
@@ -80,12 +82,14 @@ export class NativeMapper implements Mapper {
   readonly backend = 'native'
   readonly #addon: NativeAddon
   readonly #mappingsMax: number
+  readonly pageBytes: number
 
   constructor(
     addon: NativeAddon,
     max = mappingsMax(readNumber(MAX_MAP_COUNT) ?? MAX_MAP_COUNT_DEFAULT),
   ) {
     this.#addon = addon
+    this.pageBytes = addon.pageBytes
     this.#mappingsMax = max
   }
 
@@ -126,19 +130,31 @@ export class NativeMapper implements Mapper {
     this.#addon.unmap(slot)
   }
 
-  privatePages(slot: number, fromPage: number, pageCount: number, out: Uint32Array): number {
+  privatePages(
+    slot: number,
+    fromPage: number,
+    pageCount: number,
+    out: Uint32Array,
+  ): number | undefined {
     return this.#addon.privatePages(slot, fromPage, pageCount, out)
   }
 
   discard(slot: number, offset: number, length: number): boolean {
-    this.#addon.discard(slot, offset, length)
-    return true
+    try {
+      this.#addon.discard(slot, offset, length)
+      return true
+    } catch (error) {
+      // madvise(2): not of a mapping that is locked in memory (mlockall).
+      if ((error as NodeJS.ErrnoException).code === 'EINVAL') return false
+      throw error
+    }
   }
 }
 
 /** For readers that cannot be given a private mapping: copies in memory, made by `read`. */
 export class CopyMapper implements Mapper {
   readonly backend = 'native'
+  readonly pageBytes = PAGE_BYTES
   readonly #read: (offset: number, length: number) => Uint8Array
   readonly #copies: (Uint8Array | undefined)[] = []
 
@@ -186,6 +202,7 @@ const MMAP_IO_LIMIT = 2 ** 31 - PAGE_BYTES
 
 class MmapIoMapper implements Mapper {
   readonly backend = 'mmap-io'
+  readonly pageBytes = PAGE_BYTES
   readonly #package: MmapIo
   readonly #buffers: (Uint8Array | undefined)[] = []
 

@@ -11,7 +11,7 @@
  * shared mapping and msync (161 against 657 us on ext4, measured).
  */
 import fs from 'node:fs'
-import { alignUp, PAGE_BYTES, powerOfTwoCeil } from '../base/units.js'
+import { alignDown, alignUp, PAGE_BYTES, powerOfTwoCeil } from '../base/units.js'
 import { COUNTER, type Mapping, Media } from '../media/media.js'
 import { MAILBOX, MAILBOX_FLAG, type Staging } from '../media/staging.js'
 import type { NativeAddon } from '../native/addon.js'
@@ -20,6 +20,8 @@ import type { Mapper } from './mapper.js'
 
 const GATHER_BYTES_FIRST = 256 * 1024
 const COPY_BYTES = 1024 * 1024
+/** Copies of pages that are kept until it is looked whether they are the same as on the device. */
+const EDGE_BYTES_MAX = 16 * 1024 * 1024
 const NO_BYTES = new Uint8Array(0)
 /** Shorter records, those that only skip for one, are checksummed here in less time than a call takes. */
 const CALL_BYTES_MIN = 64
@@ -56,6 +58,9 @@ export class PageMedia extends Media {
   /** Home places were handed to the kernel and not waited for. */
   #homeUnsettled = false
   #pages = new Uint32Array(0)
+  /** Pairs of slot and offset: pages of which a part was written home. */
+  readonly #edges: Float64Array
+  #edgeCount = 0
   #closed = false
   /** The addon where it knows the mappings: for parts of a commit. */
   readonly #caller: NativeAddon | undefined
@@ -66,6 +71,7 @@ export class PageMedia extends Media {
     super()
     this.#parts = parts
     this.sizeBytes = parts.sizeBytes
+    this.#edges = new Float64Array(2 * Math.ceil(EDGE_BYTES_MAX / parts.mapper.pageBytes))
     this.#caller = parts.mapper.backend === 'native' ? parts.addon : undefined
     this.#gathering = this.#newGathering(GATHER_BYTES_FIRST)
     this.#spare = this.#newGathering(GATHER_BYTES_FIRST)
@@ -237,6 +243,54 @@ export class PageMedia extends Media {
 
   flush(mapping: Mapping, offset: number, length: number): void {
     this.#writeHome(mapping.bytes, offset, length, mapping.offset + offset)
+    this.#giveBack(mapping, offset, length)
+  }
+
+  /**
+   * Gives back the copies of what was just written: the device's bytes are the same. The pages at the
+   * edges may hold other stores too, so they are noted, and looked at when many are.
+   */
+  #giveBack(mapping: Mapping, offset: number, length: number): void {
+    const { mapper } = this.#parts
+    const end = offset + length
+    const first = alignUp(offset, mapper.pageBytes)
+    const last = end === mapping.length ? end : alignDown(end, mapper.pageBytes)
+    if (first < last && !mapper.discard(mapping.slot, first, last - first)) return
+    if (offset < first) this.#noteEdge(mapping, first - mapper.pageBytes)
+    if (first <= last && last < end) this.#noteEdge(mapping, last)
+  }
+
+  #noteEdge(mapping: Mapping, offset: number): void {
+    const edges = this.#edges
+    const count = this.#edgeCount
+    const isLast = count > 0 && edges[count - 2] === mapping.slot && edges[count - 1] === offset
+    if (isLast) return
+    if (count === edges.length) {
+      this.#giveBackSame()
+      this.#noteEdge(mapping, offset)
+      return
+    }
+    edges[count] = mapping.slot
+    edges[count + 1] = offset
+    this.#edgeCount = count + 2
+  }
+
+  /** Gives back the copies of noted pages that are the same as on the device. */
+  #giveBackSame(): void {
+    const { mapper } = this.#parts
+    const onDevice = Buffer.alloc(mapper.pageBytes)
+    for (let i = 0; i < this.#edgeCount; i += 2) {
+      // A slot may have another mapping by now, and a page of that is judged in the same way.
+      const mapping = this.mappings[this.#edges[i]!]
+      const offset = this.#edges[i + 1]!
+      if (mapping === undefined || offset + mapper.pageBytes > mapping.bytes.length) continue
+      this.#readFully(onDevice, mapper.pageBytes, mapping.offset + offset)
+      const end = offset + mapper.pageBytes
+      if (onDevice.compare(mapping.bytes, offset, end) === 0) {
+        mapper.discard(mapping.slot, offset, mapper.pageBytes)
+      }
+    }
+    this.#edgeCount = 0
   }
 
   persistUnits(list: Uint32Array, count: number): void {
@@ -248,27 +302,25 @@ export class PageMedia extends Media {
       let end = i + 1
       while (end < count && units[end] === units[end - 1]! + 1) end++
       const mapping = this.mappings[Math.floor(units[i]! / 2 ** 32)]!
-      this.#writePages(mapping, units[i]! >>> 0, end - i)
+      this.#flushUnits(mapping, units[i]! >>> 0, end - i, PAGE_BYTES)
       i = end
     }
     this.fence()
   }
 
-  /** Writes pages home and gives their copies back. */
-  #writePages(mapping: Mapping, page: number, count: number): void {
-    const from = page * PAGE_BYTES
-    const length = Math.min(count * PAGE_BYTES, mapping.length - from)
-    this.flush(mapping, from, length)
-    this.#parts.mapper.discard(mapping.slot, from, length)
+  /** Writes `count` units of `unitBytes` and gives their copies back. */
+  #flushUnits(mapping: Mapping, unit: number, count: number, unitBytes: number): void {
+    const from = unit * unitBytes
+    this.flush(mapping, from, Math.min(count * unitBytes, mapping.length - from))
   }
 
   flushStores(mapping: Mapping): void {
     if (this.#pages.length === 0) this.#pages = new Uint32Array(4096)
     const pages = this.#pages
-    const pageCount = Math.ceil(mapping.length / PAGE_BYTES)
+    const { mapper } = this.#parts
+    const pageCount = Math.ceil(mapping.length / mapper.pageBytes)
     let from = 0
     while (from < pageCount) {
-      const { mapper } = this.#parts
       const found = mapper.privatePages(mapping.slot, from, pageCount - from, pages)
       if (found === undefined) {
         this.#flushDifferences(mapping)
@@ -278,7 +330,7 @@ export class PageMedia extends Media {
       for (let i = 0; i < found; ) {
         let end = i + 1
         while (end < found && pages[end] === pages[end - 1]! + 1) end++
-        this.#writePages(mapping, pages[i]!, end - i)
+        this.#flushUnits(mapping, pages[i]!, end - i, mapper.pageBytes)
         i = end
       }
       from = pages[found - 1]! + 1
@@ -303,16 +355,24 @@ export class PageMedia extends Media {
 
   override write(mapping: Mapping, offset: number, source: Uint8Array): void {
     this.#writeHome(source, 0, source.length, mapping.offset + offset)
-    // The views must show it: whole pages by dropping what copies there were, edges by storing.
+    // The views must show it: whole pages by dropping what copies there were, edges by storing where
+    // there is a copy, as a page without one shows it already.
+    const { mapper } = this.#parts
     const end = offset + source.length
-    const first = alignUp(offset, PAGE_BYTES)
-    const last = end - (end % PAGE_BYTES)
-    if (first < last && this.#parts.mapper.discard(mapping.slot, first, last - first)) {
-      mapping.bytes.set(source.subarray(0, first - offset), offset)
-      mapping.bytes.set(source.subarray(last - offset), last)
+    const first = alignUp(offset, mapper.pageBytes)
+    const last = alignDown(end, mapper.pageBytes)
+    if (first < last && mapper.discard(mapping.slot, first, last - first)) {
+      this.#storeEdge(mapping, offset, source.subarray(0, first - offset))
+      this.#storeEdge(mapping, last, source.subarray(last - offset))
     } else {
       mapping.bytes.set(source, offset)
     }
+    this.#giveBack(mapping, offset, source.length)
+  }
+
+  #storeEdge(mapping: Mapping, offset: number, bytes: Uint8Array): void {
+    const shown = mapping.bytes.subarray(offset, offset + bytes.length)
+    if (Buffer.compare(shown, bytes) !== 0) shown.set(bytes)
   }
 
   zero(mapping: Mapping, offset: number, length: number): void {
@@ -358,7 +418,12 @@ export class PageMedia extends Media {
   #readFully(into: Uint8Array, length: number, position: number): void {
     let done = 0
     while (done < length) {
-      const read = fs.readSync(this.#parts.fd, into, done, length - done, position + done)
+      let read: number
+      try {
+        read = fs.readSync(this.#parts.fd, into, done, length - done, position + done)
+      } catch (error) {
+        throw this.fail(error)
+      }
       if (read === 0) throw this.fail(new Error('the device ended early'))
       done += read
     }

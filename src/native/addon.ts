@@ -75,9 +75,16 @@ export interface NativeAddon {
   /**
    * Private mappings: the pages of a range that this process has its own copy of (bit 61 of
    * /proc/self/pagemap is 0 and the page is present or swapped). Writes page indices, counted from the start of the mapping, to
-   * `out` until it is full and returns how many it wrote. `fromPage` continues a search.
+   * `out` until it is full and returns how many it wrote. `fromPage` continues a search. Undefined
+   * where the kernel does not tell: the file was not there, or not for this process, when the first
+   * private mapping was made.
    */
-  privatePages(slot: number, fromPage: number, pageCount: number, out: Uint32Array): number
+  privatePages(
+    slot: number,
+    fromPage: number,
+    pageCount: number,
+    out: Uint32Array,
+  ): number | undefined
   /** Gives pages back (MADV_DONTNEED). Page-aligned, else an error. */
   discard(slot: number, offset: number, length: number): void
 

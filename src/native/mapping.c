@@ -93,6 +93,10 @@ napi_value plinth_map(napi_env env, napi_callback_info info) {
   }
   if (!take_slot(env, state, &slot)) return NULL;
 
+  if ((flags & FLAG_PRIVATE) && !state->pagemap_tried) {
+    state->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    state->pagemap_tried = true;
+  }
   bool writable = (flags & FLAG_READ_ONLY) == 0;
   int how = (flags & FLAG_PRIVATE) ? MAP_PRIVATE | MAP_NORESERVE
             : (flags & FLAG_SYNC)  ? MAP_SHARED_VALIDATE | MAP_SYNC
@@ -134,6 +138,59 @@ static void keep(napi_env env, void *data, void *hint) {
   (void)hint;
 }
 
+/** Notes when the buffer was detached behind our back, by `transfer()` for example. */
+static napi_value attached_buffer(napi_env env, Mapping *mapping) {
+  napi_value buffer = NULL;
+  bool detached = false;
+  if (napi_get_reference_value(env, mapping->buffer, &buffer) != napi_ok || buffer == NULL ||
+      napi_is_detached_arraybuffer(env, buffer, &detached) != napi_ok || detached) {
+    mapping->moved = true;
+    return NULL;
+  }
+  return buffer;
+}
+
+/** Called for each sentinel: the newest is held, so that it goes with its thread alone. */
+static void sentinel_gone(napi_env env, void *data, void *hint) {
+  State *state = hint;
+  if (data == state->sentinel_byte) {
+    state->sentinel_byte = NULL;
+    state->ending = true;
+    napi_handle_scope scope;
+    bool scoped = napi_open_handle_scope(env, &scope) == napi_ok;
+    for (uint32_t i = 0; i < state->mapping_count; i++) {
+      Mapping *mapping = &state->mappings[i];
+      /* What cannot be asked may be somebody's. */
+      if (mapping->buffer != NULL && !(scoped && attached_buffer(env, mapping) != NULL))
+        mapping->moved = true;
+    }
+    if (scoped) (void)napi_close_handle_scope(env, scope);
+  }
+  free(data);
+}
+
+/*
+ * When a thread ends, Node detaches every external ArrayBuffer, the youngest first, before any cleanup
+ * hook runs. After that nothing tells one that was moved to another thread from one that was not, and
+ * memory that somebody may still see cannot be unmapped. So there is always one that is younger than
+ * those of all mappings, and it goes first: then they are asked.
+ */
+static bool watch_end(State *state) {
+  napi_value buffer;
+  napi_ref reference;
+  uint8_t *byte = malloc(1);
+  if (byte == NULL) return false;
+  if (napi_create_external_arraybuffer(state->env, byte, 1, sentinel_gone, state, &buffer) != napi_ok) {
+    free(byte);
+    return false;
+  }
+  if (napi_create_reference(state->env, buffer, 1, &reference) != napi_ok) return false;
+  if (state->sentinel != NULL) (void)napi_delete_reference(state->env, state->sentinel);
+  state->sentinel = reference;
+  state->sentinel_byte = byte;
+  return true;
+}
+
 napi_value plinth_buffer(napi_env env, napi_callback_info info) {
   State *state;
   Mapping *mapping;
@@ -150,16 +207,8 @@ napi_value plinth_buffer(napi_env env, napi_callback_info info) {
     throw_state(env, "an ArrayBuffer of this length could not be made");
     return NULL;
   }
-  return buffer;
-}
-
-/** Notes when the buffer was detached behind our back, by `transfer()` for example. */
-static napi_value attached_buffer(napi_env env, Mapping *mapping) {
-  napi_value buffer = NULL;
-  bool detached = false;
-  if (napi_get_reference_value(env, mapping->buffer, &buffer) != napi_ok || buffer == NULL ||
-      napi_is_detached_arraybuffer(env, buffer, &detached) != napi_ok || detached) {
-    mapping->moved = true;
+  if (!watch_end(state)) {
+    throw_state(env, "the end of the thread cannot be watched");
     return NULL;
   }
   return buffer;
@@ -213,20 +262,19 @@ napi_value plinth_unmap(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-void mappings_release(napi_env env, State *state) {
-  napi_handle_scope scope;
-  bool scoped = napi_open_handle_scope(env, &scope) == napi_ok;
+void mappings_release(State *state) {
   for (uint32_t i = 0; i < state->mapping_count; i++) {
     Mapping *mapping = &state->mappings[i];
     if (mapping->base == NULL) continue;
     if (mapping->buffer != NULL) {
-      if (scoped) (void)attached_buffer(env, mapping);
-      (void)napi_delete_reference(env, mapping->buffer);
+      if (!state->ending) mapping->moved = true;
+      (void)napi_delete_reference(state->env, mapping->buffer);
       mapping->buffer = NULL;
     }
     (void)release(mapping);
   }
-  if (scoped) (void)napi_close_handle_scope(env, scope);
+  if (state->sentinel != NULL) (void)napi_delete_reference(state->env, state->sentinel);
+  state->sentinel = NULL;
   free(state->mappings);
   state->mappings = NULL;
   state->mapping_count = 0;
@@ -345,11 +393,7 @@ napi_value plinth_private_pages(napi_env env, napi_callback_info info) {
       !read_integer(env, values[2], "pageCount", 0, pages - from, &count) ||
       !read_words(env, values[3], "out", &out, &capacity, NULL))
     return NULL;
-  if (state->pagemap < 0) state->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-  if (state->pagemap < 0) {
-    throw_system(env, errno, "open");
-    return NULL;
-  }
+  if (state->pagemap < 0) return NULL;
 
   const uint64_t first = (uint64_t)(uintptr_t)mapping->base / state->page;
   uint64_t entries[PAGEMAP_ENTRIES];

@@ -118,41 +118,35 @@ static napi_value plinth_noop(napi_env env, napi_callback_info info) {
 }
 
 /** The environment ends: no JavaScript runs any more, but references still can be released. */
-typedef struct {
-  napi_env env;
-  State state;
-} Instance;
-
-static void empty_instance(void *data) {
-  Instance *instance = data;
-  writers_release(&instance->state);
-  mappings_release(instance->env, &instance->state);
+static void empty_state(void *data) {
+  State *state = data;
+  writers_release(state);
+  mappings_release(state);
 }
 
-static void free_instance(napi_env env, void *data, void *hint) {
+static void free_state(napi_env env, void *data, void *hint) {
   (void)env;
   (void)hint;
   free(data);
 }
 
 NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
-  Instance *instance = calloc(1, sizeof *instance);
-  if (instance == NULL) {
+  State *state = calloc(1, sizeof *state);
+  if (state == NULL) {
     throw_state(env, "out of memory");
     return NULL;
   }
-  instance->env = env;
-  State *state = &instance->state;
+  state->env = env;
   state->pagemap = -1;
   state->page = (uint64_t)sysconf(_SC_PAGESIZE);
   const char *wrong = processor_detect(&state->processor);
   if (wrong != NULL) {
-    free(instance);
+    free(state);
     (void)napi_throw_error(env, "ERR_INVALID_ARG_VALUE", wrong);
     return NULL;
   }
-  if (napi_set_instance_data(env, instance, free_instance, NULL) != napi_ok) {
-    free(instance);
+  if (napi_set_instance_data(env, state, free_state, NULL) != napi_ok) {
+    free(state);
     throw_state(env, "the addon could not be set up");
     return NULL;
   }
@@ -204,7 +198,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   };
   if (napi_define_properties(env, exports, sizeof properties / sizeof properties[0], properties) !=
         napi_ok ||
-      napi_add_env_cleanup_hook(env, empty_instance, instance) != napi_ok) {
+      napi_add_env_cleanup_hook(env, empty_state, state) != napi_ok) {
     throw_state(env, "the addon could not be set up");
     return NULL;
   }

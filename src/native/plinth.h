@@ -72,6 +72,7 @@ typedef struct Writer Writer;
 
 /** Everything that one napi_env owns. */
 typedef struct {
+  napi_env env;
   Processor processor;
   Mapping *mappings;
   uint32_t mapping_count;
@@ -80,8 +81,14 @@ typedef struct {
   Writer **writers;
   uint32_t writer_count;
   uint64_t page;
-  /** /proc/self/pagemap, opened at the first need; -1 before. */
+  /** /proc/self/pagemap, opened with the first private mapping: later it may be refused. -1: it is not there. */
   int pagemap;
+  bool pagemap_tried;
+  /** An ArrayBuffer younger than any other: see watch_end. */
+  napi_ref sentinel;
+  uint8_t *sentinel_byte;
+  /** The thread ends, and of each mapping `moved` says whether somebody has its buffer elsewhere. */
+  bool ending;
 } State;
 
 /* arguments.c */
@@ -167,7 +174,7 @@ int block_device_size(int fd, uint64_t *size);
 /** Where a mapping must end; no limit when the kernel knows none (device-dax). 0 or the errno. */
 int mappable_size(int fd, uint64_t *size);
 /** The leftovers of a thread that ends. */
-void mappings_release(napi_env env, State *state);
+void mappings_release(State *state);
 void writers_release(State *state);
 
 #endif

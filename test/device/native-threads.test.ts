@@ -117,4 +117,34 @@ describe('native: threads', onNative, () => {
       assert.equal(read[0], 9)
     })
   })
+
+  // All of them stayed: twelve workers with half a GiB each took six.
+  for (const how of ['terminated', 'that exits', 'that returns']) {
+    it(`a worker ${how} gives its mappings back`, async () => {
+      await withFileAsync(64 * PAGE, async (fd) => {
+        const before = native().mappingCount()
+        const worker = new Worker(
+          `const { parentPort, workerData } = require('node:worker_threads')
+          import(workerData.load).then(({ loadAddon }) => {
+            const addon = loadAddon()
+            for (let page = 0; page < 16; page++) {
+              const slot = addon.map(workerData.fd, page * 4096, 4096, page % 2)
+              if (page < 8) addon.buffer(slot)
+              if (page < 4) addon.detach(slot)
+              if (page < 2) addon.buffer(slot)
+            }
+            parentPort.postMessage('mapped')
+            if (workerData.how === 'that exits') process.exit(0)
+            if (workerData.how === 'terminated') setInterval(() => {}, 1000)
+          })`,
+          { eval: true, workerData: { load, fd, how } },
+        )
+        const exit = once(worker, 'exit')
+        await message(worker, 'mapped')
+        if (how === 'terminated') await worker.terminate()
+        await exit
+        assert.equal(native().mappingCount(), before)
+      })
+    })
+  }
 })

@@ -96,11 +96,12 @@ export class Device {
 
   /**
    * The media over the first `sizeBytes` of the device; made once. Holes of a file are filled before it
-   * is written.
+   * is written, unless it stays `sparse`.
    * @throws PlinthError ERR_DEVICE_IO when its filesystem has no space for that
    */
-  media(sizeBytes: number): Media {
-    if (!this.#readOnly && this.#media === undefined && this.#isSparse) this.allocate(sizeBytes)
+  media(sizeBytes: number, sparse = false): Media {
+    const fills = this.#media === undefined && !this.#readOnly && !sparse
+    if (fills && this.#isSparse) this.allocate(sizeBytes)
     this.#media ??=
       this.granularity === 'page' || this.#readOnly
         ? this.#pageMedia(sizeBytes)

@@ -74,6 +74,12 @@ export interface OpenOptions {
    * be copied. @default false: a chunk with bad blocks is refused with ERR_BAD_BLOCKS
    */
   readonly zeroBadBlocks?: boolean | undefined
+  /**
+   * Leave the holes of a sparse file as they are. A store to one then takes space, and where none is left
+   * it fails the volume or, in memory (tmpfs), kills the process.
+   * @default false: holes are filled, or opening is refused
+   */
+  readonly sparse?: boolean | undefined
   /** Where the kernel shows its devices: their size, alignment, bad blocks. @default '/sys' */
   readonly sysfs?: string | undefined
   /** Bytes of mappings kept for chunks that were closed. @default 64 MiB */
@@ -90,7 +96,7 @@ const DEVICE_OPTIONS = ['backend', 'granularity', 'unsafeGranularity', 'sysfs']
 const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', ...DEVICE_OPTIONS]
 const PROBE_OPTIONS = ['sysfs']
 const REPAIR_OPTIONS = ['dryRun', 'dropDamaged', 'force']
-const OPEN_OPTIONS = ['readOnly', 'warmBytes', 'zeroBadBlocks', ...DEVICE_OPTIONS]
+const OPEN_OPTIONS = ['readOnly', 'warmBytes', 'zeroBadBlocks', 'sparse', ...DEVICE_OPTIONS]
 const WARM_BYTES_DEFAULT = 64 * MIB
 const GRANULARITIES = ['byte', 'cache-line', 'page']
 
@@ -118,10 +124,11 @@ export function parseFormatOptions(options: FormatOptions | undefined) {
 
 export function parseOpenOptions(options: OpenOptions | undefined) {
   checkOptions(options, OPEN_OPTIONS, 'Volume.open')
-  const { readOnly, warmBytes, zeroBadBlocks } = options ?? {}
+  const { readOnly, warmBytes, zeroBadBlocks, sparse } = options ?? {}
   if (readOnly !== undefined) checkBoolean(readOnly, 'readOnly')
   if (warmBytes !== undefined) checkInteger(warmBytes, 'warmBytes', 0)
   if (zeroBadBlocks !== undefined) checkBoolean(zeroBadBlocks, 'zeroBadBlocks')
+  if (sparse !== undefined) checkBoolean(sparse, 'sparse')
   if (zeroBadBlocks === true && readOnly !== true) {
     throw argumentValueError('zeroBadBlocks is for readers: it needs readOnly')
   }
@@ -129,6 +136,7 @@ export function parseOpenOptions(options: OpenOptions | undefined) {
     readOnly: readOnly ?? false,
     warmBytes: warmBytes ?? WARM_BYTES_DEFAULT,
     zeroBadBlocks: zeroBadBlocks ?? false,
+    sparse: sparse ?? false,
     ...parseDeviceOptions(options ?? {}),
   }
 }

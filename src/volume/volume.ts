@@ -104,11 +104,11 @@ export class Volume {
   }
 
   static #open(path: string, options: OpenOptions | undefined, restoring: boolean): Volume {
-    const { readOnly, warmBytes, zeroBadBlocks, ...wanted } = parseOpenOptions(options)
+    const { readOnly, warmBytes, zeroBadBlocks, sparse, ...wanted } = parseOpenOptions(options)
     const device = new Device({ path, readOnly, ...wanted })
     try {
       const found = findSuperblock(device, path, readOnly, restoring)
-      const media = device.media(found.geometry.sizeBytes)
+      const media = device.media(found.geometry.sizeBytes, sparse)
       const { kind, alignBytes } = device
       return new Volume(
         {

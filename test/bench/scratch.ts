@@ -91,7 +91,7 @@ export function makeSparseVolume(
     const { alignBytes } = device
     const geometry = planGeometry({ ...wanted, alignBytes })
     requireMemory(2 * geometry.tableBytes + geometry.logBytes + wanted.storedBytes)
-    writeVolume(device.media(geometry.sizeBytes), geometry, {
+    writeVolume(device.media(geometry.sizeBytes, true), geometry, {
       alignBytes,
       label: new Uint8Array(0),
       // The seed of all checksums; any will do.
@@ -101,7 +101,7 @@ export function makeSparseVolume(
     return {
       path,
       geometry,
-      open: () => Volume.open(path, { granularity: 'cache-line' }),
+      open: () => Volume.open(path, { granularity: 'cache-line', sparse: true }),
       remove: () => fs.rmSync(path, { force: true }),
     }
   } finally {

@@ -257,6 +257,7 @@ const openCases: Case[] = [
   ],
   ["open: sysfs ''", volume(), opening({ sysfs: '' }), value],
   ['open: zeroBadBlocks 1', volume(), opening({ zeroBadBlocks: 1 }), type],
+  ['open: sparse 1', volume(), opening({ sparse: 1 }), type],
   ['open: zeroBadBlocks for a writer', volume(), opening({ zeroBadBlocks: true }), value],
   ['probe: sysfs 5', volume(), ({ path }) => Volume.probe(path, { sysfs: 5 as never }), type],
   [

@@ -105,10 +105,17 @@ export class ChunkTable {
   /**
    * Reads the slots that were ever used, as the anchor tells or the log (`logged`), and makes the
    * indexes. Where one copy is damaged or behind, the other counts: `heal` is called with the slot, and
-   * which copy to take the place of which, when all was read.
+   * which copy to take the place of which, when all was read. With `salvage`, for readers, slots that are
+   * damaged or contradict those before them are left out.
+   * @returns how many were left out or are lost
    * @throws PlinthError ERR_VOLUME_CORRUPT when both copies of a slot are damaged or gone, or chunks contradict each other.
    */
-  load(anchor: SlotCounts, logged: number, heal: (slot: number, from: 0 | 1) => void): void {
+  load(
+    anchor: SlotCounts,
+    logged: number,
+    heal: (slot: number, from: 0 | 1) => void,
+    salvage = false,
+  ): number {
     const { geometry } = this.#places
     const copies = this.#copies
     const slotsUsed = Math.max(anchor.slotsUsed, logged)
@@ -116,11 +123,21 @@ export class ChunkTable {
     this.#slotsUsed = this.#slotsSeen = slotsUsed
     const used: number[] = []
     const wounds: [slot: number, from: 0 | 1][] = []
-    let holes = 0
+    let leftOut = 0
+    const refuse = (what: string) => {
+      if (!salvage) throw corrupt(what)
+      leftOut++
+    }
     for (let slot = 0; slot < slotsUsed; slot++) {
+      // A volume may have millions of slots that were never written: they are passed by many at a time.
+      for (let end = copies.unusedFrom(slot, slotsUsed); slot < end; slot++) this.#holes.push(slot)
+      if (slot === slotsUsed) break
       const [first, second] = [copies.read(slot, 0), copies.read(slot, 1)]
       const winner = newer(first, second)
-      if (winner === undefined) throw corrupt(`both copies of chunk slot ${slot} are damaged`)
+      if (winner === undefined) {
+        refuse(`both copies of chunk slot ${slot} are damaged`)
+        continue
+      }
       const values = winner === 0 ? first! : second!
       if (
         versionOfSlot(first) !== versionOfSlot(second) &&
@@ -128,7 +145,6 @@ export class ChunkTable {
       )
         wounds.push([slot, winner])
       if (values === 'unused') {
-        if (slot < anchor.slotsUsed) holes++
         this.#holes.push(slot)
         continue
       }
@@ -140,17 +156,20 @@ export class ChunkTable {
         continue
       }
       if (values.start + values.granules > geometry.granules) {
-        throw corrupt(`the chunk in slot ${slot} runs past the end of the volume`)
+        refuse(`the chunk in slot ${slot} runs past the end of the volume`)
+        continue
       }
+      const wrong = this.#setTexts(slot, values)
+      if (wrong !== undefined) refuse(wrong)
       this.#start[slot] = values.start
       this.#length[slot] = values.granules
-      this.#setTexts(slot, values)
       used.push(slot)
     }
+    const holes = this.#holes.findLastIndex((slot) => slot < anchor.slotsUsed) + 1
     if (holes > anchor.holes) {
-      throw corrupt(
-        `${holes - anchor.holes} chunk slots are empty in both copies: chunks were lost`,
-      )
+      const lost = holes - anchor.holes
+      refuse(`${lost} chunk slots are empty in both copies: chunks were lost`)
+      leftOut += lost - 1
     }
     for (const slot of used) this.#freeSlots.take(slot, 1)
     this.#chunks = used.length
@@ -158,14 +177,14 @@ export class ChunkTable {
     let free: GranuleIndex = 0
     for (const slot of used) {
       const start = this.#start[slot]!
-      if (checks.tableOverlap && start < free)
-        throw corrupt(`the chunk in slot ${slot} overlaps another`)
+      if (checks.tableOverlap && start < free) refuse(`the chunk in slot ${slot} overlaps another`)
       if (start > free) this.granules.release(free, start - free)
-      free = start + this.#length[slot]!
+      free = Math.max(free, start + this.#length[slot]!)
     }
     if (free < geometry.granules) this.granules.release(free, geometry.granules - free)
     this.#keepOut(0, geometry.granules)
     for (const [slot, from] of wounds) heal(slot, from)
+    return leftOut
   }
 
   /** Of these granules, takes the free ones with known bad blocks for good. */
@@ -187,14 +206,20 @@ export class ChunkTable {
     }
   }
 
-  #setTexts(slot: number, values: ChunkSlot): void {
-    const name = decodeText(values.name.subarray(0, values.nameBytes))
-    if (name !== undefined) {
-      if (this.#slotByName.has(name.string)) throw corrupt(`two chunks are named '${name.string}'`)
-      this.#slotByName.set(name.string, slot)
+  /** Says why a name or a type cannot be; the chunk is without it then. */
+  #setTexts(slot: number, values: ChunkSlot): string | undefined {
+    const name = decodeText(values.name, values.nameBytes)
+    const type = decodeText(values.type, values.typeBytes)
+    if (name !== 'invalid' && type !== 'invalid') {
+      this.#types[slot] = type
+      if (name !== undefined && this.#slotByName.has(name.string)) {
+        return `two chunks are named '${name.string}'`
+      }
+      this.#names[slot] = name
+      if (name !== undefined) this.#slotByName.set(name.string, slot)
+      return undefined
     }
-    this.#names[slot] = name
-    this.#types[slot] = decodeText(values.type.subarray(0, values.typeBytes))
+    return `a name or a type in chunk slot ${slot} is not UTF-8`
   }
 
   idOf(slot: number): number {
@@ -360,12 +385,13 @@ function newer(
   return versionOfSlot(first) >= versionOfSlot(second) || !checks.slotNewer ? 0 : 1
 }
 
-function decodeText(bytes: Uint8Array): Text | undefined {
-  if (bytes.length === 0) return undefined
+function decodeText(field: Uint8Array, length: number): Text | 'invalid' | undefined {
+  if (length === 0) return undefined
+  const bytes = field.subarray(0, length)
   try {
     return { string: decoder.decode(bytes), bytes }
-  } catch (cause) {
-    throw new PlinthError('ERR_VOLUME_CORRUPT', 'a name in the chunk table is not UTF-8', { cause })
+  } catch {
+    return 'invalid'
   }
 }
 

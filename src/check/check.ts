@@ -40,22 +40,23 @@ export interface Checked {
  */
 export function checkDevice(device: Readable, open?: OpenVolume, takesBack = false): Checked {
   const inspection = new Inspection(device, open, takesBack)
-  const findings: Finding[] = []
-  const fixes: PlannedFix[] = []
-  const take = (problems: Iterable<Problem>) => {
-    for (const { fixes: all = [], ...finding } of problems) {
-      // What would be written to a bad block mends nothing.
-      const its = all.filter(
-        ({ offset, bytes }) => !device.badBlocks?.touches(offset, bytes.length),
-      )
-      findings.push({
-        ...finding,
-        fixable: its.length > 0 && its.length === all.length && its.every(({ drops }) => !drops),
-      })
-      for (const fix of its) fixes.push(fix)
-    }
+  const problems: Problem[] = []
+  const take = (found: Iterable<Problem>) => {
+    for (const problem of found) problems.push(problem)
   }
   for (const step of STEPS) take(step(inspection))
   if (open !== undefined) take(checkMemory(inspection, open))
+  const findings: Finding[] = []
+  const fixes: PlannedFix[] = []
+  for (const { fixes: all = [], ...finding } of problems) {
+    // What would be written to a bad block mends nothing.
+    const its = all.filter(({ offset, bytes }) => !device.badBlocks?.touches(offset, bytes.length))
+    const drops = (fix: PlannedFix) => fix.drops || inspection.logIsGone
+    findings.push({
+      ...finding,
+      fixable: its.length > 0 && its.length === all.length && !its.some(drops),
+    })
+    for (const fix of its) fixes.push(fix.drops === drops(fix) ? fix : { ...fix, drops: true })
+  }
   return { findings, fixes, inspection }
 }

@@ -26,6 +26,8 @@ export const FINDING_CODES = {
   'not-closed': 'the last user did not close the volume; opening it replays the log',
   'log-entry-impossible': 'a record with a valid checksum says what no record can say',
   'log-damaged': 'a record that was durable is damaged',
+  'log-gone':
+    'the log may have been lost, and with it what was committed since the last checkpoint',
   'log-bit-flip': 'the log ends at a record that one flipped bit makes whole',
   'slot-damaged': 'one copy of a slot of the chunk table does not pass its checksum',
   'slot-behind': 'one copy of a slot of the chunk table is older than the other',

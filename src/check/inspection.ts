@@ -13,6 +13,8 @@ import type { ChunkSlot } from '../layout/chunk-slot.js'
 import type { Geometry } from '../layout/geometry.js'
 import type { SlabLayout } from '../layout/heap.js'
 import type { Superblock } from '../layout/superblock.js'
+import type { Changes } from '../log/changes.js'
+import type { LogLoss } from '../log/replay.js'
 import type { BadBlocks } from '../media/bad-blocks.js'
 
 /** The bytes of a device. */
@@ -22,12 +24,6 @@ export interface Readable {
   readonly badBlocks?: BadBlocks | undefined
   /** A copy of `length` bytes; zeros behind the device's end. */
   read(offset: Offset, length: number): Uint8Array
-}
-
-/** A logged change to a chunk that is not in its home place yet. */
-interface Change {
-  readonly offset: Offset
-  readonly bytes: Uint8Array
 }
 
 /** A slot that holds a chunk. */
@@ -89,18 +85,21 @@ export class Inspection {
   /** Start value of the checksums of this volume. */
   seed = 0
   anchor: Anchor | undefined
-  /** Whether records that were durable cannot be reached: home places may then be ahead of the log. */
-  logIsDamaged = false
+  /** What was durable in the log and cannot be reached: home places may then be ahead of the log. */
+  loss: LogLoss | undefined
+  /**
+   * Whether nothing vouches for the log, so that mending the rest without a word would hide that commits are
+   * lost: all that is written then gives something up.
+   */
+  logIsGone = false
   /** Slots that the valid part of the log changes: what they are afterwards. */
   readonly loggedSlots = new Map<number, Uint8Array>()
-  /** What the log says of chunks, in order. */
-  readonly changes: Change[] = []
+  /** What the valid part of the log says of chunks; undefined for nothing. */
+  changes: Changes | undefined
   /** The chunks, as recovery would leave them; undefined until the table was read. */
   chunks: FoundChunk[] | undefined
   /** By id of the root chunk. */
   readonly heaps = new Map<number, FoundHeap>()
-  /** Changes by granule, in order. */
-  #changesAt: Map<number, Change[]> | undefined
 
   constructor(device: Readable, open?: { logUsedBytes: number }, takesBack = false) {
     this.device = device
@@ -112,54 +111,16 @@ export class Inspection {
   /** Bytes of the data area as recovery would leave them: for what chunks hold that plinth itself owns. */
   readData(offset: Offset, length: number): Uint8Array {
     const bytes = this.device.read(offset, length)
-    const end = offset + length
-    this.#forEachChange(offset, end, (change, from, to) => {
-      bytes.set(change.bytes.subarray(from - change.offset, to - change.offset), from - offset)
-    })
+    this.changes?.applyTo(bytes, offset)
     return bytes
   }
 
   /** Whether recovery would write to some of these bytes. */
   isLogged(offset: Offset, length: number): boolean {
     let is = false
-    this.#forEachChange(offset, offset + length, () => {
+    this.changes?.forEach(offset, offset + length, () => {
       is = true
     })
     return is
-  }
-
-  /** What the log says of a range of the data area, cut at the ends of granules. */
-  #forEachChange(
-    offset: Offset,
-    end: Offset,
-    visit: (change: Change, from: Offset, to: Offset) => void,
-  ): void {
-    const { dataAt, granuleBytes } = this.geometry!
-    this.#changesAt ??= this.#indexChanges()
-    if (this.#changesAt.size === 0) return
-    for (let at = offset; at < end; ) {
-      const granule = Math.floor((at - dataAt) / granuleBytes)
-      const next = dataAt + (granule + 1) * granuleBytes
-      for (const change of this.#changesAt.get(granule) ?? []) {
-        const from = Math.max(at, change.offset)
-        const to = Math.min(end, next, change.offset + change.bytes.length)
-        if (from < to) visit(change, from, to)
-      }
-      at = next
-    }
-  }
-
-  #indexChanges(): Map<number, Change[]> {
-    const { dataAt, granuleBytes } = this.geometry!
-    const index = new Map<number, Change[]>()
-    for (const change of this.changes) {
-      const last = Math.floor((change.offset + change.bytes.length - 1 - dataAt) / granuleBytes)
-      for (let at = Math.floor((change.offset - dataAt) / granuleBytes); at <= last; at++) {
-        const list = index.get(at)
-        if (list === undefined) index.set(at, [change])
-        else list.push(change)
-      }
-    }
-    return index
   }
 }

@@ -6,103 +6,98 @@
  *          │ valid records  │ broken │ later records?
  *
  * Recovery takes the first record that is not whole for the torn tail, unless it can tell that it was
- * durable: by a whole record behind it that says so. Two more signs of damage are seen here: an open
- * volume knows where its log ends; and a record that one flipped bit makes whole was hardly torn.
+ * durable: by a whole record behind it that says so. Three more signs of damage are seen here: an open
+ * volume knows where its log ends; a record that one flipped bit makes whole was hardly torn; and what
+ * destroyed all of the head that is kept twice has not stopped before the log, which is kept once.
  *
  * Flipping that bit back is right in either case. A record that was durable is itself again; one that
  * was torn so is what its commit wrote, and of a commit that never returned both outcomes are allowed.
+ * Where there is no such bit, what stands behind the damage can only be given up.
  */
-import { PlinthError } from '../base/errors.js'
-import { CHUNK_SLOT } from '../layout/chunk-slot.js'
-import { TABLE_AT } from '../layout/geometry.js'
-import { ENTRY } from '../layout/record.js'
+
+import { PAGE_BYTES } from '../base/units.js'
+import { ANCHOR, ANCHOR_STATE, type Anchor, decodeAnchor, encodeAnchor } from '../layout/anchor.js'
+import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
+import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
+import { ENTRY, RECORD_ALIGN } from '../layout/record.js'
+import { decodeSuperblock } from '../layout/superblock.js'
+import { Changes } from '../log/changes.js'
 import { recordSeed } from '../log/log.js'
-import {
-  isDamagedAt,
-  type LogBytes,
-  type LogPrefix,
-  Revocations,
-  walkPrefix,
-} from '../log/replay.js'
+import { findLoss, type LogBytes, type LogLoss, type LogPrefix, walkPrefix } from '../log/replay.js'
+import { Revocations } from '../log/revocations.js'
 import { findFlippedBit } from './bit-flip.js'
-import type { FindingCode, Problem } from './finding.js'
+import type { FindingCode, PlannedFix, Problem } from './finding.js'
 import type { Inspection } from './inspection.js'
 
 export function* checkLog(inspection: Inspection): Iterable<Problem> {
-  const { geometry, anchor } = inspection
+  const { geometry, anchor, isOpen } = inspection
   if (geometry === undefined || anchor === undefined) return
   const log = {
     geometry,
     bytes: inspection.device.read(geometry.logAt, geometry.logBytes),
     head: anchor.head,
     seed: recordSeed(inspection.seed, anchor.epoch),
+    volumeSeed: inspection.seed,
+    closed: anchor.state === ANCHOR_STATE.CLOSED,
   }
-  let prefix: LogPrefix
-  try {
-    prefix = follow(inspection, log)
-  } catch (error) {
-    if (!(error instanceof PlinthError)) throw error
-    yield {
-      code: 'log-entry-impossible',
-      severity: 'error',
-      place: { area: 'log', offset: geometry.logAt },
-      message: error.message,
-    }
-    return
-  }
+  const prefix = follow(inspection, log)
+  if (!isOpen && !log.closed && isHeadGone(inspection, geometry)) inspection.logIsGone = true
   yield* checkEnd(inspection, log, prefix)
 }
 
+/** Of the slots those are nearest to the log. */
+const SLOTS_LOOKED_AT = 1024
+
 /** Collects what the valid prefix says, as recovery would replay it. */
 function follow(inspection: Inspection, log: LogBytes): LogPrefix {
-  const { loggedSlots, changes } = inspection
+  const { loggedSlots } = inspection
   const revocations = new Revocations()
+  let entries = 0
   const prefix = walkPrefix(log, (kind, offset, length, from, position) => {
     if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
-    if (kind === ENTRY.SLOT) {
+    else if (kind === ENTRY.SLOT) {
       const slot = (offset - TABLE_AT) / CHUNK_SLOT.bytes
       loggedSlots.set(slot, log.bytes.subarray(from, from + length))
-    }
+    } else entries++
   })
   revocations.settle()
-  walkPrefix(
-    log,
-    (kind, offset, length, from, position) => {
-      if (kind !== ENTRY.WORDS && kind !== ENTRY.BYTES) return
-      revocations.pieces(offset, length, position, (skip, rest) => {
-        const at = from + skip
-        changes.push({ offset: offset + skip, bytes: log.bytes.subarray(at, at + rest) })
-      })
-    },
-    prefix,
-  )
+  if (entries > 0) inspection.changes = new Changes(log, prefix, revocations, entries)
   return prefix
 }
 
-function* checkEnd(
-  inspection: Inspection,
-  log: LogBytes,
-  { end, records }: LogPrefix,
-): Iterable<Problem> {
+/**
+ * Whether nothing that stands before the log is whole but in its second copy. A sector that is lost, or a
+ * label that somebody put there, leaves more; what has overwritten the device from its beginning leaves no
+ * more, and may have gone on into the log.
+ */
+function isHeadGone(
+  { device, seed, anchor, loggedSlots }: Inspection,
+  geometry: Geometry,
+): boolean {
+  if (decodeAnchor(device.read(ANCHOR_AT, ANCHOR.bytes), seed) !== undefined) return false
+  const { slotsUsed } = anchor!
+  const from = Math.max(0, slotsUsed - SLOTS_LOOKED_AT)
+  const [first, second] = [TABLE_AT, geometry.tableCopyAt].map((tableAt) =>
+    device.read(tableAt + from * CHUNK_SLOT.bytes, (slotsUsed - from) * CHUNK_SLOT.bytes),
+  )
+  let isAny = false
+  for (let slot = from; slot < slotsUsed; slot++) {
+    const at = (slot - from) * CHUNK_SLOT.bytes
+    const slotSeed = chunkSlotSeed(seed, slot)
+    if (loggedSlots.has(slot) || typeof decodeChunkSlot(second!, at, slotSeed) !== 'object')
+      continue
+    if (typeof decodeChunkSlot(first!, at, slotSeed) === 'object') return false
+    isAny = true
+  }
+  return isAny || typeof decodeSuperblock(device.read(SUPERBLOCK_AT, PAGE_BYTES)) === 'string'
+}
+
+function* checkEnd(inspection: Inspection, log: LogBytes, prefix: LogPrefix): Iterable<Problem> {
   const { logAt, logBytes } = log.geometry
   const { isOpen, logUsedBytes } = inspection
+  const { end, records } = prefix
   const place = { area: 'log', offset: logAt + (end % logBytes) } as const
   const where = `the log ends at position ${end}, after ${records} records`
-  if (end === log.head + logBytes) return
-  const flipped = isOpen ? undefined : findFlippedBit(log, end)
-  const fixesFor = (code: FindingCode) =>
-    flipped === undefined
-      ? []
-      : [
-          {
-            code,
-            place: { area: 'log', offset: logAt + flipped.at } as const,
-            message: `a bit of the log record at position ${end} is flipped back: its checksum is right then`,
-            drops: false,
-            offset: logAt + flipped.at,
-            bytes: Uint8Array.of(flipped.byte),
-          },
-        ]
   if (logUsedBytes !== undefined && end < log.head + logUsedBytes) {
     yield {
       code: 'log-damaged',
@@ -110,14 +105,50 @@ function* checkEnd(
       place,
       message: `${where}, but the open volume has committed up to ${log.head + logUsedBytes}: the record there is damaged; a checkpoint makes the changes safe`,
     }
-  } else if (isDamagedAt(log, end)) {
-    inspection.logIsDamaged = true
+    return
+  }
+  const loss = isOpen ? undefined : findLoss(log, prefix)
+  inspection.loss = loss
+  if (loss?.why === 'gone') inspection.logIsGone = true
+  if (inspection.logIsGone) {
+    yield gone(inspection, log.geometry, place, where)
+    return
+  }
+  if (loss?.why === 'impossible') {
+    const code = 'log-entry-impossible'
     yield {
-      code: 'log-damaged',
+      code,
       severity: 'error',
       place,
-      message: `${where}, before a record that was durable and is damaged: commits behind it cannot be reached`,
-      fixes: fixesFor('log-damaged'),
+      message: `${where}, before a record with a valid checksum that says what no record can say; ${GIVES_UP}`,
+      fixes: dropped(code, log, loss),
+    }
+    return
+  }
+  if (isOpen || end === log.head + logBytes) return
+  const flipped = findFlippedBit(log, end)
+  const flip = (code: FindingCode): PlannedFix[] =>
+    flipped === undefined
+      ? []
+      : [
+          {
+            code,
+            place: { area: 'log', offset: logAt + flipped.at },
+            message: `a bit of the log record at position ${end} is flipped back: its checksum is right then`,
+            drops: false,
+            offset: logAt + flipped.at,
+            bytes: Uint8Array.of(flipped.byte),
+          },
+        ]
+  if (loss !== undefined) {
+    const code = 'log-damaged'
+    const behind = `${loss.records} whole ${loss.records === 1 ? 'record is' : 'records are'} seen behind it, up to position ${end + loss.bytes}`
+    yield {
+      code,
+      severity: 'error',
+      place,
+      message: `${where}, before a record that was durable and is damaged: ${behind}${flipped === undefined ? `; ${GIVES_UP}` : ''}`,
+      fixes: flipped === undefined ? dropped(code, log, loss) : flip(code),
     }
   } else if (flipped !== undefined) {
     yield {
@@ -125,7 +156,67 @@ function* checkEnd(
       severity: 'warning',
       place,
       message: `${where}, before a record that one flipped bit makes whole: damage, or a write cut short by a power loss; opening the volume gives that commit up`,
-      fixes: fixesFor('log-bit-flip'),
+      fixes: flip('log-bit-flip'),
     }
+  }
+}
+
+const GIVES_UP =
+  'reading with salvage goes without what is behind it, and repair with dropDamaged gives that up'
+
+/**
+ * Zeroes the log from the end of the prefix to the end of what is seen behind it. A crash within leaves
+ * the prefix, which ends where it did, and less behind it.
+ */
+function dropped(code: FindingCode, { geometry }: LogBytes, loss: LogLoss): PlannedFix[] {
+  const { logAt, logBytes } = geometry
+  const { position, records } = loss
+  const bytes = Math.max(loss.bytes, RECORD_ALIGN)
+  const at = position % logBytes
+  const first = Math.min(bytes, logBytes - at)
+  const stretches = [
+    [logAt + at, first],
+    [logAt, bytes - first],
+  ] as const
+  return stretches
+    .filter(([, length]) => length > 0)
+    .map(([offset, length]) => ({
+      code,
+      place: { area: 'log', offset },
+      message: `${length} bytes of the log are zeroed: what was committed from position ${position} on is lost (${records} whole records are seen there)`,
+      drops: true,
+      offset,
+      bytes: new Uint8Array(length),
+    }))
+}
+
+/** Commits since the last checkpoint may be lost, and nothing tells. Accepting that says that there were none. */
+function gone(
+  { anchor, seed }: Inspection,
+  { anchorCopyAt }: Geometry,
+  place: Problem['place'],
+  where: string,
+): Problem {
+  const code = 'log-gone'
+  const { sequence, epoch, head, slotsUsed, holes }: Anchor = anchor!
+  const bytes = encodeAnchor(
+    { sequence: sequence + 1, epoch, state: ANCHOR_STATE.CLOSED, head, slotsUsed, holes },
+    seed,
+  )
+  // The copy that may be damaged first: never the only whole one.
+  const places = [ANCHOR_AT, anchorCopyAt] as const
+  return {
+    code,
+    severity: 'error',
+    place,
+    message: `${where}, and nothing vouches for what may have followed: it was overwritten, or what stands before it was. Transactions that were acknowledged since the last checkpoint may be lost; repair with dropDamaged accepts that`,
+    fixes: places.map((offset, copy) => ({
+      code,
+      place: { area: 'anchor', copy: copy as 0 | 1, offset },
+      message: 'the anchor says that the log ends there: what may have followed is given up',
+      drops: true,
+      offset,
+      bytes,
+    })),
   }
 }

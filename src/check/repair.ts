@@ -6,7 +6,7 @@
  * writes damaged bytes alone, and what a crash leaves of that is mended by the next repair. Only
  * `dropDamaged` writes where nothing tells what was there.
  */
-import { alignDown, alignUp } from '../base/units.js'
+import { alignDown, alignUp, type Offset } from '../base/units.js'
 import type { Geometry } from '../layout/geometry.js'
 import type { Mapping, Media } from '../media/media.js'
 import {
@@ -14,6 +14,7 @@ import {
   type Finding,
   type Fix,
   formatFindings,
+  type Place,
   type PlannedFix,
 } from './finding.js'
 
@@ -23,7 +24,8 @@ export interface RepairOptions {
   readonly dryRun?: boolean | undefined
   /**
    * Give up what nothing on the device can restore, so that the rest can be used: chunks of which both
-   * slots are damaged, slabs whose entry is lost, chunks of heaps that are gone, a root that is no pointer.
+   * slots are damaged, what was committed behind a damaged record of the log, slabs whose entry is lost,
+   * chunks of heaps that are gone, a root that is no pointer.
    * @default false
    */
   readonly dropDamaged?: boolean | undefined
@@ -56,15 +58,12 @@ export function remainingAfter(
   findings: readonly Finding[],
   fixes: readonly PlannedFix[],
 ): Finding[] {
-  return findings.filter(
-    ({ code, place }) =>
-      !fixes.some(
-        (fix) =>
-          fix.code === code &&
-          fix.place.area === place.area &&
-          (fix.offset === place.offset || fix.place.offset === place.offset),
-      ),
-  )
+  const mended = new Set<string>()
+  const key = (code: string, area: string, offset: Offset) => `${code} ${area} ${offset}`
+  for (const { code, place, offset } of fixes) {
+    mended.add(key(code, place.area, offset)).add(key(code, place.area, place.offset))
+  }
+  return findings.filter(({ code, place }) => !mended.has(key(code, place.area, place.offset)))
 }
 
 /** Writes fixes. Durable when it returns. */
@@ -74,18 +73,22 @@ export function applyFixes(
   { dataAt, granuleBytes }: Geometry,
   fixes: readonly PlannedFix[],
 ): void {
-  for (const { offset, bytes } of fixes) {
+  for (const [i, { offset, bytes, place }] of fixes.entries()) {
     const end = offset + bytes.length
     const isWithin = (each: Mapping) => offset >= each.offset && end <= each.offset + each.length
     const known = metadata.find(isWithin)
     const start = dataAt + alignDown(offset - dataAt, granuleBytes)
     const mapping = known ?? media.map(start, alignUp(end - start, granuleBytes))
     // One copy, then a fence: the other copy is whole while this one is written. A crash here leaves
-    // this one damaged, as it was.
+    // this one damaged, as it was. Slots of one copy are written together: the other has all of them.
     media.write(mapping, offset - mapping.offset, bytes)
-    media.fence()
+    if (!isSameCopy(place, fixes[i + 1]?.place)) media.fence()
     if (known === undefined) media.unmap(mapping)
   }
+}
+
+function isSameCopy(place: Place, next: Place | undefined): boolean {
+  return place.area === 'chunk-table' && next?.area === 'chunk-table' && place.copy === next.copy
 }
 
 /** The report as text: a line for each fix, then what remains. */

@@ -22,16 +22,17 @@ import type { FoundChunk, Inspection } from './inspection.js'
 
 const SLOT_BYTES = CHUNK_SLOT.bytes
 const WINDOW_SLOTS = MIB / SLOT_BYTES
+const SLOTS_AT_ONCE = 64
 const NAMES = ['first', 'second'] as const
 const ZEROS = new Uint8Array(MIB)
 
 type Decoded = ChunkSlot | 'unused' | undefined
 
-/** A slot below `slotsUsed` that is empty in the copy that counts. */
-interface Empty {
-  readonly slot: number
-  /** What is wrong with the other copy, if it may be empty. */
-  readonly problem: Problem | undefined
+/** The slots below `slotsUsed` that are empty in the copy that counts. */
+interface Empties {
+  readonly slots: number[]
+  /** What is wrong with other copies, if those may be empty. */
+  readonly problems: Problem[]
 }
 
 /** A stretch of both copies. */
@@ -47,7 +48,7 @@ export function* checkTable(inspection: Inspection): Iterable<Problem> {
   let slotsUsed = anchor.slotsUsed
   for (const slot of loggedSlots.keys()) slotsUsed = Math.max(slotsUsed, slot + 1)
   const chunks: FoundChunk[] = []
-  const empty: Empty[] = []
+  const empty: Empties = { slots: [], problems: [] }
   for (let slot = 0; slot < geometry.slots; slot += WINDOW_SLOTS) {
     const count = Math.min(WINDOW_SLOTS, geometry.slots - slot)
     const [first, second] = placesOf(geometry, slot)
@@ -73,12 +74,17 @@ function* checkUsed(
   window: Window,
   slotsUsed: number,
   chunks: FoundChunk[],
-  empty: Empty[],
+  empty: Empties,
 ): Iterable<Problem> {
   const { seed, loggedSlots } = inspection
   const geometry = inspection.geometry!
   const end = Math.min(window.slot + window.count, slotsUsed)
   for (let slot = window.slot; slot < end; slot++) {
+    // There may be millions that were never written: they are passed by many at a time.
+    if (loggedSlots.size === 0) {
+      for (const next = zeroUntil(window, slot, end); slot < next; slot++) empty.slots.push(slot)
+      if (slot === end) break
+    }
     const slotSeed = chunkSlotSeed(seed, slot)
     const logged = loggedSlots.get(slot)
     let values: Decoded
@@ -91,7 +97,7 @@ function* checkUsed(
           place: { area: 'log', offset: geometry.logAt },
           message: `the log changes chunk slot ${slot} to something that is not whole`,
         }
-      } else yield* checkNotAhead(window, slot, slotSeed, versionOfSlot(values))
+      } else yield* checkNotAhead(inspection, window, slot, versionOfSlot(values))
     } else {
       const at = (slot - window.slot) * SLOT_BYTES
       const copies = window.copies.map((bytes) => bytes.subarray(at, at + SLOT_BYTES))
@@ -101,14 +107,16 @@ function* checkUsed(
       values = found[winner]
       const places = placesOf(geometry, slot)
       let problem: Problem | undefined
-      if (values === undefined) problem = lost(places, slot, seed, copies)
+      if (values === undefined) problem = lost(geometry, slot, seed, copies)
       else if (Buffer.compare(copies[0]!, copies[1]!) !== 0) {
         const code = codeFor(first, second)
         const copy = winner === 0 ? 1 : 0
         problem = differing(code, places[copy], copy, slot, copies[winner]!)
       }
-      if (values === 'unused') empty.push({ slot, problem })
-      else if (problem !== undefined) yield problem
+      if (values === 'unused') {
+        empty.slots.push(slot)
+        if (problem !== undefined) empty.problems.push(problem)
+      } else if (problem !== undefined) yield problem
     }
     if (values !== undefined && values !== 'unused' && values.state === CHUNK_STATE.CHUNK) {
       chunks.push({ slot, values })
@@ -116,23 +124,51 @@ function* checkUsed(
   }
 }
 
+/** The first slot from `slot` on that has something in either copy, at most `end`; looks at many at once. */
+function zeroUntil(window: Window, slot: number, end: number): number {
+  const isEmpty = (from: number, to: number) =>
+    window.copies.every((bytes) =>
+      isZero(bytes.subarray((from - window.slot) * SLOT_BYTES, (to - window.slot) * SLOT_BYTES)),
+    )
+  let at = slot
+  for (let next = at; at < end; at = next) {
+    next = Math.min(at + SLOTS_AT_ONCE, end)
+    if (!isEmpty(at, next)) break
+  }
+  return at
+}
+
 /** A home place is written after its record is durable: a slot newer than the log says so of a lost one. */
 function* checkNotAhead(
+  { seed, loggedSlots, loss, geometry }: Inspection,
   window: Window,
   slot: number,
-  seed: number,
   version: number,
 ): Iterable<Problem> {
   const at = (slot - window.slot) * SLOT_BYTES
   const ahead = window.copies.findIndex(
-    (bytes) => versionOfSlot(decodeChunkSlot(bytes, at, seed)) > version,
+    (bytes) => versionOfSlot(decodeChunkSlot(bytes, at, chunkSlotSeed(seed, slot))) > version,
   )
   if (ahead === -1) return
+  const code = 'log-damaged'
+  const places = placesOf(geometry!, slot)
   yield {
-    code: 'log-damaged',
+    code,
     severity: 'error',
-    place: { area: 'chunk-table', copy: ahead === 0 ? 0 : 1, offset: TABLE_AT + slot * SLOT_BYTES },
+    place: { area: 'chunk-table', copy: ahead === 0 ? 0 : 1, offset: places[0] },
     message: `chunk slot ${slot} is newer than the log knows: a record that changed it was durable and is damaged`,
+    // While the end of the log is in doubt its newer state may still be the right one.
+    fixes:
+      loss !== undefined
+        ? []
+        : places.map((offset, copy) => ({
+            code,
+            place: { area: 'chunk-table', copy: copy as 0 | 1, offset },
+            message: `the ${NAMES[copy as 0 | 1]} copy of chunk slot ${slot} is made what the log says: its newer state belongs to a commit that is lost`,
+            drops: true,
+            offset,
+            bytes: loggedSlots.get(slot)!,
+          })),
   }
 }
 
@@ -171,14 +207,13 @@ function differing(
 function* checkEmpty(
   { geometry, seed }: Inspection,
   { slotsUsed, holes }: Anchor,
-  empty: readonly Empty[],
+  empty: Empties,
 ): Iterable<Problem> {
-  const suspects = empty.filter(({ slot }) => slot < slotsUsed)
-  if (suspects.length <= holes) {
-    for (const { problem } of empty) if (problem !== undefined) yield problem
+  const slots = empty.slots.filter((slot) => slot < slotsUsed)
+  if (slots.length <= holes) {
+    yield* empty.problems
     return
   }
-  const slots = suspects.map(({ slot }) => slot)
   const which = slots.length === 1 ? `slot ${slots[0]} is` : `${slots.length} slots are`
   yield {
     code: 'slot-lost',
@@ -187,13 +222,24 @@ function* checkEmpty(
     message:
       `${which} empty in the chunk table, ${holes === 0 ? 'none' : `at most ${holes}`} of which can be: what was there is lost; ` +
       'repair with dropDamaged gives it up, so that the rest can be opened',
-    fixes: slots.flatMap((slot) => givenUp(placesOf(geometry!, slot), slot, seed, GENERATION_MAX)),
+    fixes: runsOf(slots).flatMap(([slot, count]) => givenUp(geometry!, seed, slot, count)),
   }
+}
+
+/** Neighbours as one: first and how many, at most a window of them. */
+function runsOf(slots: readonly number[]): [first: number, count: number][] {
+  const runs: [number, number][] = []
+  for (const slot of slots) {
+    const last = runs.at(-1)
+    if (last !== undefined && slot === last[0] + last[1] && last[1] < WINDOW_SLOTS) last[1]++
+    else runs.push([slot, 1])
+  }
+  return runs
 }
 
 /** Both copies are damaged. What can be done is to give the slot, and with it the chunk, up. */
 function lost(
-  places: readonly [Offset, Offset],
+  geometry: Geometry,
   slot: number,
   seed: number,
   copies: readonly Uint8Array[],
@@ -207,30 +253,38 @@ function lost(
   return {
     code: 'slot-lost',
     severity: 'error',
-    place: { area: 'chunk-table', offset: places[0] },
+    place: { area: 'chunk-table', offset: placesOf(geometry, slot)[0] },
     message:
       `both copies of chunk slot ${slot} are damaged: which granules its chunk has is not known for certain` +
       `${told0 === undefined ? '' : ` (they may say ${told0.granules} from granule ${told0.start})`}; ` +
       'repair with dropDamaged gives the chunk up, so that the rest can be opened',
-    fixes: givenUp(places, slot, seed, generation),
+    fixes: givenUp(geometry, seed, slot, 1, generation),
   }
 }
 
-/** Both copies of a slot as one that is free. */
+/** Both copies of slots as ones that are free. */
 function givenUp(
-  places: readonly [Offset, Offset],
-  slot: number,
+  geometry: Geometry,
   seed: number,
-  generation: number,
+  slot: number,
+  count: number,
+  generation = GENERATION_MAX,
 ): PlannedFix[] {
-  const bytes = encodeFreeSlot(slot, seed, 1, generation)
-  return places.map((offset, copy) => ({
+  const which = count === 1 ? `slot ${slot}` : `slots ${slot} to ${slot + count - 1}`
+  return placesOf(geometry, slot).map((offset, copy) => ({
     code: 'slot-lost',
     place: { area: 'chunk-table', copy: copy as 0 | 1, offset },
-    message: `the ${NAMES[copy]} copy of chunk slot ${slot} is made free: its chunk is lost`,
+    message: `the ${NAMES[copy as 0 | 1]} copy of chunk ${which} is made free: ${count === 1 ? 'its chunk is' : 'their chunks are'} lost`,
     drops: true,
     offset,
-    bytes,
+    // Made when it is asked for: there may be millions of slots.
+    get bytes() {
+      const bytes = new Uint8Array(count * SLOT_BYTES)
+      for (let i = 0; i < count; i++) {
+        bytes.set(encodeFreeSlot(slot + i, seed, 1, generation), i * SLOT_BYTES)
+      }
+      return bytes
+    },
   }))
 }
 
@@ -240,7 +294,7 @@ function* checkUnused(
   window: Window,
   slotsUsed: number,
 ): Iterable<Problem> {
-  const { logIsDamaged } = inspection
+  const { loss } = inspection
   const geometry = inspection.geometry!
   const from = Math.max(window.slot, slotsUsed)
   const end = window.slot + window.count
@@ -266,18 +320,19 @@ function* checkUnused(
         place,
         message: `something is in the ${NAMES[copy]} copy of chunk ${which}, which were never used: damage, or a change whose record is lost`,
         // Where the log is damaged these may be changes that it knew.
-        fixes: logIsDamaged
-          ? []
-          : [
-              {
-                code,
-                place,
-                message: `the ${NAMES[copy]} copy of chunk ${which} is zeroed`,
-                drops: false,
-                offset,
-                bytes: new Uint8Array((slot - start) * SLOT_BYTES),
-              },
-            ],
+        fixes:
+          loss !== undefined
+            ? []
+            : [
+                {
+                  code,
+                  place,
+                  message: `the ${NAMES[copy]} copy of chunk ${which} is zeroed`,
+                  drops: false,
+                  offset,
+                  bytes: new Uint8Array((slot - start) * SLOT_BYTES),
+                },
+              ],
       }
     }
   }

@@ -3,7 +3,15 @@ import { type Finding, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { EXIT } from './errors.js'
 import { type JsonOption, next, PLINTH, paint, print, shell, table } from './output.js'
-import { plural } from './units.js'
+import { formatCount, plural } from './units.js'
+
+/** So many of each kind are shown without `--all`. */
+const SHOWN = 20
+
+export interface AllOption {
+  readonly all?: boolean
+}
+export const ALL = `show all, not ${SHOWN} of each kind`
 
 export const check = defineCommand({
   usage: 'check <device>',
@@ -11,19 +19,23 @@ export const check = defineCommand({
   details:
     'Exits with 1 when something is damaged. What a crash leaves is no damage: it is told as info.',
   examples: ['plinth check /dev/pmem0', 'plinth check data --json | jq ".findings[].code"'],
-}).action(
-  exitsWith((path: string, options: JsonOption) => {
-    const findings = Volume.check(path)
-    const damage = findings.filter(({ severity }) => severity !== 'info')
-    print(options, { healthy: damage.length === 0, findings }, () => {
-      const parts = [`${printable(path)}: ${verdict(damage)}`]
-      if (findings.length > 0) parts.push(findingsTable(findings))
-      const advice = adviceOn(damage, path)
-      return parts.join('\n\n') + (advice === undefined ? '' : next(advice))
-    })
-    return damage.length === 0 ? EXIT.OK : EXIT.FINDINGS
-  }),
-)
+})
+  .option('-a, --all', ALL)
+  .action(
+    exitsWith((path: string, options: JsonOption & AllOption) => {
+      const findings = Volume.check(path)
+      const damage = findings.filter(({ severity }) => severity !== 'info')
+      const shown = worstFirst(findings)
+      const value = { healthy: damage.length === 0, counts: countsOf(findings) }
+      print(options, { ...value, findings: someOf(shown, options) }, () => {
+        const parts = [`${printable(path)}: ${verdict(damage)}`]
+        if (findings.length > 0) parts.push(findingsTable(shown, options))
+        const advice = adviceOn(damage, path)
+        return parts.join('\n\n') + (advice === undefined ? '' : next(advice))
+      })
+      return damage.length === 0 ? EXIT.OK : EXIT.FINDINGS
+    }),
+  )
 
 function verdict(damage: readonly Finding[]): string {
   if (damage.length === 0) return paint.green('healthy')
@@ -50,18 +62,49 @@ export const DROP_ADVICE = 'shows what would have to be given up; take a copy of
 const SEVERITY_PAINT = { info: paint.dim, warning: paint.yellow, error: paint.red } as const
 const SEVERITY_ORDER = { error: 0, warning: 1, info: 2 } as const
 
-export function findingsTable(findings: readonly Finding[]): string {
-  const sorted = [...findings].sort(
-    (a, b) => SEVERITY_ORDER[a.severity] - SEVERITY_ORDER[b.severity],
-  )
-  return table(
-    [{ title: 'SEVERITY' }, { title: 'FINDING' }, { title: 'WHERE' }, { title: 'WHAT' }],
-    sorted.map(({ severity, code, place, message, fixable }) => [
-      SEVERITY_PAINT[severity](severity),
-      code,
-      placeText(place),
-      printable(message) + (fixable ? paint.dim(' (can be repaired)') : ''),
-    ]),
+type Coded = { readonly code: Finding['code'] }
+
+export function countsOf(items: readonly Coded[]): Partial<Record<Finding['code'], number>> {
+  const counts: Partial<Record<Finding['code'], number>> = {}
+  for (const { code } of items) counts[code] = (counts[code] ?? 0) + 1
+  return counts
+}
+
+/** The first of each kind, or all. */
+export function someOf<T extends Coded>(items: readonly T[], { all }: AllOption): T[] {
+  const counts: Partial<Record<Finding['code'], number>> = {}
+  return items.filter(({ code }) => {
+    counts[code] = (counts[code] ?? 0) + 1
+    return all || counts[code] <= SHOWN
+  })
+}
+
+/** A line for each kind of which some are not shown. */
+export function moreText(items: readonly Coded[], { all }: AllOption): string {
+  if (all) return ''
+  return Object.entries(countsOf(items))
+    .filter(([, count]) => count > SHOWN)
+    .map(
+      ([code, count]) => `\n… and ${formatCount(count - SHOWN)} more of ${code}; --all shows them`,
+    )
+    .join('')
+}
+
+export function worstFirst(findings: readonly Finding[]): Finding[] {
+  return [...findings].sort((a, b) => SEVERITY_ORDER[a.severity] - SEVERITY_ORDER[b.severity])
+}
+
+export function findingsTable(findings: readonly Finding[], options: AllOption): string {
+  return (
+    table(
+      [{ title: 'SEVERITY' }, { title: 'FINDING' }, { title: 'WHERE' }, { title: 'WHAT' }],
+      someOf(findings, options).map(({ severity, code, place, message, fixable }) => [
+        SEVERITY_PAINT[severity](severity),
+        code,
+        placeText(place),
+        printable(message) + (fixable ? paint.dim(' (can be repaired)') : ''),
+      ]),
+    ) + moreText(findings, options)
   )
 }
 

@@ -1,13 +1,13 @@
-import { printable, Volume } from '../index.js'
+import { printable } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { isStdout, writeOut } from './files.js'
 import { facts, type JsonOption, toJson } from './output.js'
 import { progress } from './progress.js'
 import { aboutVolume, dumpVolume } from './stream/write-dump.js'
 import { formatBytes, plural } from './units.js'
-import { heapNames } from './volume.js'
+import { heapNames, openToRead, SALVAGE, type SalvageOption } from './volume.js'
 
-interface Options extends JsonOption {
+interface Options extends JsonOption, SalvageOption {
   readonly output?: string
   readonly force?: boolean
 }
@@ -24,10 +24,11 @@ export const dump = defineCommand({
 })
   .option('-o, --output <file>', 'write to a file instead of stdout')
   .option('-f, --force', 'replace the file without asking')
+  .option(...SALVAGE)
   .action(
-    exitsWith(async (path: string, { json, force, ...asked }: Options) => {
+    exitsWith(async (path: string, { json, force, salvage, ...asked }: Options) => {
       const output = isStdout(asked.output) ? undefined : asked.output
-      using volume = Volume.open(path, { readOnly: true })
+      using volume = openToRead(path, { salvage: salvage ?? false })
       const about = aboutVolume(volume, heapNames(volume.chunks()).size)
       const bar = progress('dump', about.bytes, json)
       let streamBytes: number

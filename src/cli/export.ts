@@ -1,12 +1,12 @@
-import { printable } from '../index.js'
+import { printable, type Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { isStdout, writeOut } from './files.js'
 import { type JsonOption, toJson } from './output.js'
 import { progress } from './progress.js'
 import { describeChunk } from './rm.js'
-import { findChunk, reading } from './volume.js'
+import { findChunk, reading, SALVAGE, type SalvageOption } from './volume.js'
 
-interface Options extends JsonOption {
+interface Options extends JsonOption, SalvageOption {
   readonly output?: string
   readonly force?: boolean
 }
@@ -21,9 +21,10 @@ export const exportChunk = defineCommand({
 })
   .option('-o, --output <file>', 'write to a file instead of stdout')
   .option('-f, --force', 'replace the file without asking')
+  .option(...SALVAGE)
   .action(
-    exitsWith((path: string, asked: string, { json, force, ...target }: Options) =>
-      reading(path, async (volume) => {
+    exitsWith((path: string, asked: string, { json, force, salvage, ...target }: Options) => {
+      const writeChunk = async (volume: Volume) => {
         const chunk = findChunk(volume, asked)
         const { id, name, size } = chunk
         const output = isStdout(target.output) ? undefined : target.output
@@ -40,8 +41,9 @@ export const exportChunk = defineCommand({
           report.write(`exported ${describeChunk({ id, name, size })} to ${printable(output)}\n`)
         }
         return undefined
-      }),
-    ),
+      }
+      return reading(path, writeChunk, { salvage: salvage ?? false })
+    }),
   )
 
 function* partsOf(bytes: Uint8Array, advance: (bytes: number) => void): Generator<Uint8Array> {

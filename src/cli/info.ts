@@ -4,22 +4,28 @@ import { defineCommand, exitsWith } from './command.js'
 import { bar, facts, type JsonOption, next, PLINTH, paint, print, shell } from './output.js'
 import { GRANULARITIES, KINDS } from './probe.js'
 import { formatBytes, formatDate, formatPercent, plural } from './units.js'
-import { heapNames, metadataBytes, reading } from './volume.js'
+import { heapNames, metadataBytes, reading, SALVAGE, type SalvageOption } from './volume.js'
 
 export const info = defineCommand({
   usage: 'info <device>',
   summary: 'tell what volume is on a device, how full it is and how it was left',
   details: 'Opens the volume for reading; nobody may have it open for writing.',
   examples: ['plinth info /dev/pmem0', 'plinth info data --json | jq .volume.uuid'],
-}).action(
-  exitsWith((path: string, options: JsonOption) =>
-    reading(path, (volume) => {
-      const value = infoOf(volume)
-      print(options, value, () => infoText(value) + next(`${PLINTH} ls ${shell(path)}`))
-      return undefined
-    }),
-  ),
-)
+})
+  .option(...SALVAGE)
+  .action(
+    exitsWith((path: string, options: JsonOption & SalvageOption) =>
+      reading(
+        path,
+        (volume) => {
+          const value = infoOf(volume)
+          print(options, value, () => infoText(value) + next(`${PLINTH} ls ${shell(path)}`))
+          return undefined
+        },
+        options,
+      ),
+    ),
+  )
 
 export function infoOf(volume: Volume) {
   return {

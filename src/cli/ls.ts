@@ -3,9 +3,9 @@ import { type HeapStats, printable, type Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { type JsonOption, next, PLINTH, paint, print, shell, table } from './output.js'
 import { formatBytes, formatCount, formatPercent, plural } from './units.js'
-import { heapNames, heapOf, reading } from './volume.js'
+import { heapNames, heapOf, reading, SALVAGE, type SalvageOption } from './volume.js'
 
-interface LsOptions extends JsonOption {
+interface LsOptions extends JsonOption, SalvageOption {
   readonly all?: boolean
 }
 
@@ -15,13 +15,18 @@ export const ls = defineCommand({
   examples: ['plinth ls /dev/pmem0', 'plinth ls data --all --json'],
 })
   .option('-a, --all', 'list the chunks that belong to heaps too')
+  .option(...SALVAGE)
   .action(
     exitsWith((path: string, options: LsOptions) =>
-      reading(path, (volume) => {
-        const value = listOf(volume, options.all ?? false)
-        print(options, value, () => listText(value, path))
-        return undefined
-      }),
+      reading(
+        path,
+        (volume) => {
+          const value = listOf(volume, options.all ?? false)
+          print(options, value, () => listText(value, path))
+          return undefined
+        },
+        options,
+      ),
     ),
   )
 

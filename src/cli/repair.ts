@@ -1,6 +1,15 @@
 /** `plinth repair`: what would be written; with `--apply` and a yes, it is. */
-import { printable, type RepairReport, Volume } from '../index.js'
-import { DROP_ADVICE, findingsTable, placeText } from './check.js'
+import { type Finding, printable, type RepairReport, Volume } from '../index.js'
+import {
+  ALL,
+  type AllOption,
+  DROP_ADVICE,
+  findingsTable,
+  moreText,
+  placeText,
+  someOf,
+  worstFirst,
+} from './check.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { EXIT } from './errors.js'
@@ -8,7 +17,7 @@ import { type JsonOption, next, PLINTH, paint, print, shell, table } from './out
 import { plural } from './units.js'
 import { contentsOf } from './volume.js'
 
-interface Options extends JsonOption {
+interface Options extends JsonOption, AllOption {
   readonly apply?: boolean
   readonly dropDamaged?: boolean
   readonly force?: boolean
@@ -22,7 +31,11 @@ export const repair = defineCommand({
   examples: ['plinth repair /dev/pmem0', 'plinth repair /dev/pmem0 --apply'],
 })
   .option('--apply', 'write the fixes')
-  .option('--drop-damaged', 'give up chunks whose slots are damaged in both copies')
+  .option(
+    '--drop-damaged',
+    'give up what nothing can restore: chunks, what was committed behind a damaged record',
+  )
+  .option('-a, --all', ALL)
   .option('-f, --force', 'do not ask, and take the device back from whoever has it now')
   .action(
     exitsWith(async (path: string, options: Options) => {
@@ -38,18 +51,33 @@ export const repair = defineCommand({
         )
         report = Volume.repair(path, { dryRun: false, dropDamaged, force })
       }
-      print(options, report, () => reportText(report, path, dropDamaged))
+      const shown = {
+        ...report,
+        findings: someOf(worstFirst(report.findings), options),
+        fixes: someOf(report.fixes, options),
+        remaining: someOf(worstFirst(report.remaining), options),
+      }
+      print(options, shown, () => reportText(report, path, options))
       const damaged = report.remaining.some(({ severity }) => severity !== 'info')
       const undone = report.dryRun && report.fixes.length > 0
       return damaged || undone ? EXIT.FINDINGS : EXIT.OK
     }),
   )
 
+/** Findings of which `--drop-damaged` can free the rest. */
+const GIVEN_UP: readonly Finding['code'][] = [
+  'slot-lost',
+  'log-damaged',
+  'log-entry-impossible',
+  'log-gone',
+]
+
 function reportText(
   { dryRun, fixes, remaining }: RepairReport,
   path: string,
-  drops: boolean,
+  options: Options,
 ): string {
+  const drops = options.dropDamaged ?? false
   const parts: string[] = []
   if (fixes.length === 0) {
     const what = remaining.length === 0 ? 'nothing to repair' : 'nothing that repair can mend'
@@ -60,20 +88,21 @@ function reportText(
     parts.push(
       table(
         [{ title: dryRun ? 'WOULD FIX' : 'FIXED' }, { title: 'WHERE' }, { title: 'HOW' }],
-        fixes.map((fix) => [
+        someOf(fixes, options).map((fix) => [
           fix.code,
           placeText(fix.place),
           printable(fix.message) + (fix.drops ? paint.red(' (gives something up)') : ''),
         ]),
-      ),
+      ) + moreText(fixes, options),
     )
   }
-  if (remaining.length > 0) parts.push(`${paint.yellow('remaining')}\n${findingsTable(remaining)}`)
+  if (remaining.length > 0)
+    parts.push(`${paint.yellow('remaining')}\n${findingsTable(worstFirst(remaining), options)}`)
   const flag = drops ? ' --drop-damaged' : ''
   const text = parts.join('\n\n')
   if (dryRun && fixes.length > 0)
     return text + next(`${PLINTH} repair ${shell(path)}${flag} --apply`)
-  if (!drops && remaining.some(({ code }) => code === 'slot-lost')) {
+  if (!drops && remaining.some(({ code }) => GIVEN_UP.includes(code))) {
     return text + next(`${PLINTH} repair ${shell(path)} --drop-damaged ${DROP_ADVICE}`)
   }
   return text

@@ -9,14 +9,41 @@ import {
   type VolumeArea,
 } from '../index.js'
 import { CommandError, EXIT } from './errors.js'
-import { PLINTH } from './output.js'
+import { PLINTH, paintError } from './output.js'
+import { formatBytes, plural } from './units.js'
+
+/** Of commands that read. */
+export interface SalvageOption {
+  readonly salvage?: boolean
+}
+export const SALVAGE = [
+  '--salvage',
+  'go without what is damaged in the log and the chunk table, and say what that is',
+] as const
+
+/** Opens for reading; what is lost is told on stderr. */
+export function openToRead(path: string, { salvage = false }: SalvageOption = {}): Volume {
+  const volume = Volume.open(path, { readOnly: true, salvage })
+  const { loss } = volume.recovery
+  if (loss !== undefined) {
+    const { position, bytes, records, slots } = loss
+    const behind = `${plural(records, 'whole record')} in the ${formatBytes(bytes)} behind it`
+    process.stderr.write(
+      `${paintError.yellow('salvaged')}: the log cannot be read from position ${position} on (${behind}), ` +
+        `${plural(slots, 'slot')} of the chunk table ${slots === 1 ? 'is' : 'are'} damaged; ` +
+        "bytes of chunks are unverified: only their owner's checksums tell whether they are right\n",
+    )
+  }
+  return volume
+}
 
 /** Opens for reading, closes whatever happens. */
 export async function reading<T>(
   path: string,
   body: (volume: Volume) => T | Promise<T>,
+  options?: SalvageOption,
 ): Promise<T> {
-  using volume = Volume.open(path, { readOnly: true })
+  using volume = openToRead(path, options)
   return await body(volume)
 }
 

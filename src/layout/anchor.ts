@@ -6,9 +6,15 @@
 import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { LINE_BYTES } from '../base/units.js'
+import { RECORD_ALIGN } from './record.js'
 import { defineStruct, putUint32, type Values } from './struct.js'
 
 export const ANCHOR_STATE = { CLOSED: 1, OPEN: 2 } as const
+/**
+ * Positions of the log and sequences of anchors that reach this begin anew at the next opening; those
+ * that are twice as large are damage. At a gigabyte a second a log gets there in 52 days of writing.
+ */
+export const POSITION_RESTART = 2 ** 52
 /** ASCII "anch". */
 export const ANCHOR_MAGIC = 0x68636e61
 
@@ -26,6 +32,8 @@ export const ANCHOR = defineStruct({
     holes:     [36, 'u32', 'so many of these were never written: one more that is empty in both copies was lost'],
   },
 })
+/** What follows from a position of the log stays exact: a ring further and some. */
+const COUNT_MAX = 2 ** 53 - 2 ** 31
 export type Anchor = Values<typeof ANCHOR.fields>
 /** What an anchor says of the chunk table. */
 export type SlotCounts = Pick<Anchor, 'slotsUsed' | 'holes'>
@@ -50,7 +58,8 @@ export function decodeAnchor(line: Uint8Array, seed: number): Anchor | undefined
     return undefined
   }
   if (!ANCHOR.reservedIsZero(line)) return undefined
-  if (!Number.isSafeInteger(anchor.sequence) || !Number.isSafeInteger(anchor.head)) return undefined
+  if (!(anchor.sequence < COUNT_MAX && anchor.head < COUNT_MAX)) return undefined
+  if (anchor.head % RECORD_ALIGN !== 0 || anchor.holes > anchor.slotsUsed) return undefined
   if (anchor.state !== ANCHOR_STATE.CLOSED && anchor.state !== ANCHOR_STATE.OPEN) return undefined
   return anchor
 }

@@ -82,9 +82,8 @@ export function decodeChunkSlot(
 ): ChunkSlot | 'unused' | undefined {
   const values = CHUNK_SLOT.read(from, at)
   if (values.state === 0) {
-    return from.subarray(at, at + CHUNK_SLOT.bytes).every((byte) => byte === 0)
-      ? 'unused'
-      : undefined
+    for (let i = at; i < at + CHUNK_SLOT.bytes; i++) if (from[i] !== 0) return undefined
+    return 'unused'
   }
   if (
     checks.slotChecksum &&

@@ -1,7 +1,13 @@
 /** The two anchors: reading the newer valid one, writing both in an order that always leaves one whole. */
 import { checks } from '../base/checks.js'
 import { PAGE_BYTES } from '../base/units.js'
-import { ANCHOR, type Anchor, decodeAnchor, encodeAnchor } from '../layout/anchor.js'
+import {
+  ANCHOR,
+  type Anchor,
+  decodeAnchor,
+  encodeAnchor,
+  POSITION_RESTART,
+} from '../layout/anchor.js'
 import type { Mapping, Media } from '../media/media.js'
 
 export interface AnchorPlace {
@@ -48,7 +54,9 @@ export class Anchors {
     const anchor = firstCounts ? first : second
     if (anchor === undefined) return undefined
     this.#stale = firstCounts ? 1 : 0
-    this.#last.sequence = anchor.sequence
+    // Both copies are written before anything counts on one: the first of a count that begins anew is
+    // below that of the other, which says the state before, until the other is written too.
+    this.#last.sequence = anchor.sequence < POSITION_RESTART ? anchor.sequence : 0
     return { anchor, damaged: found.map((each) => each === undefined) }
   }
 

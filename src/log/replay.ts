@@ -6,7 +6,7 @@ import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
 import { type LogPosition, type Offset, WORD } from '../base/units.js'
-import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
 import { type Geometry, TABLE_AT } from '../layout/geometry.js'
 import {
   ENTRY,
@@ -27,6 +27,8 @@ export interface LogBytes {
   readonly head: LogPosition
   /** Start value of the checksums of this epoch. */
   readonly seed: number
+  /** Start value of the checksums of this volume. */
+  readonly volumeSeed: number
   /** The anchor says that the volume was closed: then the log is empty, and need not be searched for damage. */
   readonly closed?: boolean
 }
@@ -35,6 +37,8 @@ export interface LogPrefix {
   /** Position behind the last valid record. */
   readonly end: LogPosition
   readonly records: number
+  /** Whether the record at the end has the right checksum and says what no record can say. */
+  readonly isImpossible: boolean
 }
 
 /** Takes one change of a record: `bytes[from, from + length)` of the ring belong to device offset `offset`. */
@@ -48,23 +52,20 @@ export type Visitor = (
 
 /**
  * Walks the valid prefix and shows each entry to `visit`, in order. With `limit` it walks a prefix
- * that was found valid before, without working out the checksums again.
+ * that was found valid before, without looking at the records again.
  * @throws PlinthError ERR_VOLUME_CORRUPT when a record with a valid checksum makes no sense, and when
  *   one that was durable is damaged: a shorter prefix would lose what was acknowledged
  */
 export function walkLog(log: LogBytes, visit: Visitor, limit?: LogPrefix): LogPrefix {
   const prefix = walkPrefix(log, visit, limit)
-  const mayBeDamaged = limit === undefined && !log.closed && checks.recordDamage
-  if (mayBeDamaged && isDamagedAt(log, prefix.end)) {
-    throw new PlinthError(
-      'ERR_VOLUME_CORRUPT',
-      `the log record at position ${prefix.end} was durable and is damaged; commits behind it would be lost`,
-    )
+  const loss = limit === undefined ? findLoss(log, prefix) : undefined
+  if (loss !== undefined && (checks.recordDamage || loss.why !== 'damaged')) {
+    throw new PlinthError('ERR_VOLUME_CORRUPT', describeLoss(loss))
   }
   return prefix
 }
 
-/** The same, wherever the prefix ends: for the check, which says what it finds. */
+/** The same, wherever the prefix ends: for those who say what they find. */
 export function walkPrefix(log: LogBytes, visit: Visitor, limit?: LogPrefix): LogPrefix {
   const { bytes, geometry } = log
   const ringBytes = geometry.logBytes
@@ -72,17 +73,68 @@ export function walkPrefix(log: LogBytes, visit: Visitor, limit?: LogPrefix): Lo
   const farthest = limit === undefined ? log.head + ringBytes : limit.end
   let position = log.head
   let records = 0
+  let isImpossible = false
   while (position < farthest) {
     const span = validSpan(log, u32, position, limit === undefined)
     if (span === 0) break
     const at = position % ringBytes
     if ((u32[(at >>> 2) + 3]! & RECORD_SKIP) === 0) {
-      walkEntries(geometry, u32, at, u32[(at >>> 2) + 1]!, position, visit)
+      const recordBytes = u32[(at >>> 2) + 1]!
+      // All of a record is looked at before any of it counts.
+      if (limit === undefined && !walkEntries(log, u32, at, recordBytes, position, LOOK)) {
+        isImpossible = true
+        break
+      }
+      walkEntries(log, u32, at, recordBytes, position, visit)
       records++
     }
     position += span
   }
-  return { end: position, records }
+  return { end: position, records, isImpossible }
+}
+
+/** What was durable in the log and cannot be reached. */
+export interface LogLoss {
+  /**
+   * `damaged`: a record that was durable; `impossible`: a record whose checksum is right and that no commit
+   * writes; `gone`: the log is empty, and was not.
+   */
+  readonly why: 'damaged' | 'impossible' | 'gone'
+  /** Log position at which replay ends. */
+  readonly position: LogPosition
+  /** Whole records that are seen behind it. */
+  readonly records: number
+  /** From that position to the end of the last of them. */
+  readonly bytes: number
+}
+
+/** Whether the prefix ends before something that was durable; undefined when all can be as a crash leaves it. */
+export function findLoss(log: LogBytes, prefix: LogPrefix): LogLoss | undefined {
+  const { end: position, isImpossible } = prefix
+  if (!isImpossible && log.closed) return undefined
+  const { records, end, isDamage } = findBehind(log, position)
+  const loss = (why: LogLoss['why']) => ({ why, position, records, bytes: end - position })
+  if (isImpossible) return loss('impossible')
+  if (isDamage) return loss('damaged')
+  // Nothing takes records out of the ring: behind a head that has moved there are some.
+  const isGone = log.head > 0 && prefix.records === 0 && position === log.head && isZero(log.bytes)
+  return isGone ? loss('gone') : undefined
+}
+
+export function describeLoss({ why, position }: LogLoss): string {
+  const record = `the log record at position ${position}`
+  if (why === 'damaged') {
+    return `${record} was durable and is damaged; commits behind it would be lost`
+  }
+  return why === 'impossible'
+    ? `${record} has a valid checksum and an impossible entry`
+    : `the log is empty from position ${position} on, and was not: commits since the last checkpoint are lost`
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
+  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false
+  return true
 }
 
 /** Bytes that the record at a position takes in the ring; 0 when there is no valid one. */
@@ -112,32 +164,47 @@ function validSpan(
   return span
 }
 
-/** Whether behind the end of the prefix a record knew what stood at the end to be durable. */
-export function isDamagedAt(log: LogBytes, end: LogPosition): boolean {
+/** The whole records behind the end of the prefix, and whether one of them knew what stood there to be durable. */
+function findBehind(
+  log: LogBytes,
+  end: LogPosition,
+): { records: number; end: LogPosition; isDamage: boolean } {
   const { bytes } = log
   const ringBytes = log.geometry.logBytes
   const u32 = new Uint32Array(bytes.buffer, bytes.byteOffset, ringBytes / 4)
+  const found = { records: 0, end, isDamage: false }
   // Checksums over so many bytes: real records have no more, and a forged image gets no more time.
   let bytesMax = 2 * ringBytes
-  for (let at = end + RECORD_ALIGN; at < log.head + ringBytes; at += RECORD_ALIGN) {
+  for (let at = end + RECORD_ALIGN; at < log.head + ringBytes; ) {
     const word = (at % ringBytes) >>> 2
     const settled = joinWords(u32[word + 4]!, u32[word + 5]!)
     // Its position is looked at first: nearly always that ends it.
-    if (u32[word + 2] !== at >>> 0 || settled <= end || settled > at) continue
-    bytesMax -= validSpan(log, u32, at, false)
-    if (bytesMax < 0 || validSpan(log, u32, at, true) > 0) return true
+    const mayBe = u32[word + 2] === at >>> 0 && settled <= at
+    if (mayBe) bytesMax -= validSpan(log, u32, at, false)
+    if (bytesMax < 0) return { ...found, isDamage: true }
+    const span = mayBe ? validSpan(log, u32, at, true) : 0
+    if (span > 0) {
+      if ((u32[word + 3]! & RECORD_SKIP) === 0) found.records++
+      if (settled > end) found.isDamage = true
+      found.end = at + span
+    }
+    at += span > 0 ? span : RECORD_ALIGN
   }
-  return false
+  return found
 }
 
+/** To look at the entries of a record before they count. */
+const LOOK: Visitor = () => {}
+
+/** Shows the entries of a record; false when it comes to one that cannot be. */
 function walkEntries(
-  geometry: Geometry,
+  log: LogBytes,
   u32: Uint32Array,
   recordAt: number,
   recordBytes: number,
   position: LogPosition,
   visit: Visitor,
-): void {
+): boolean {
   const end = recordAt + recordBytes
   let at = recordAt + RECORD_HEADER_BYTES
   while (at < end) {
@@ -156,15 +223,19 @@ function walkEntries(
       length = from < end ? u32[(from >>> 2) + 1]! * WORD + u32[from >>> 2]! : 0
       next = from + 8
     }
-    if (next > end || !isSane(geometry, kind, offset, length)) {
-      throw new PlinthError(
-        'ERR_VOLUME_CORRUPT',
-        `the log record at position ${position} has a valid checksum and an impossible entry`,
-      )
-    }
+    if (next > end || !isSane(log.geometry, kind, offset, length)) return false
+    if (visit === LOOK && kind === ENTRY.SLOT && !isWholeSlot(log, offset, from)) return false
     visit(kind, offset, length, from, position)
     at = next
   }
+  return true
+}
+
+/** Whether what a record says of a slot of the chunk table can stand there. */
+function isWholeSlot(log: LogBytes, offset: Offset, from: number): boolean {
+  const slot = (offset - TABLE_AT) / CHUNK_SLOT.bytes
+  const values = decodeChunkSlot(log.bytes, from, chunkSlotSeed(log.volumeSeed, slot))
+  return typeof values === 'object' && values.start + values.granules <= log.geometry.granules
 }
 
 /** Records change chunks and the chunk table, nothing else. */
@@ -178,93 +249,10 @@ function isSane(geometry: Geometry, kind: number, offset: Offset, length: number
       offset < TABLE_AT + geometry.slots * CHUNK_SLOT.bytes
     )
   }
-  if (kind !== ENTRY.WORDS && kind !== ENTRY.BYTES && kind !== ENTRY.REVOKE) return false
+  if (kind === ENTRY.REVOKE) {
+    // Chunks are freed, and those are whole granules.
+    const { dataAt, granuleBytes } = geometry
+    if ((offset - dataAt) % granuleBytes !== 0 || length % granuleBytes !== 0) return false
+  } else if (kind !== ENTRY.WORDS && kind !== ENTRY.BYTES) return false
   return offset >= geometry.dataAt && offset + length <= geometry.tailAt
-}
-
-/**
- * Which ranges later records have made void, and up to which position.
- *
- * Revocations overlap as they like (a chunk is freed, its granules given out in other cuts and
- * freed again), so their ends cut the device into segments, and each segment keeps the last
- * position that covers it.
- */
-export class Revocations {
-  readonly #ranges: { offset: Offset; end: Offset; position: LogPosition }[] = []
-  #cuts: Float64Array = new Float64Array(0)
-  #positions: Float64Array = new Float64Array(0)
-
-  get isEmpty(): boolean {
-    return this.#cuts.length === 0
-  }
-
-  add(offset: Offset, length: number, position: LogPosition): void {
-    this.#ranges.push({ offset, end: offset + length, position })
-  }
-
-  /** To be called once, after all were added in order of position. */
-  settle(): void {
-    const cuts = new Float64Array(this.#ranges.length * 2)
-    this.#ranges.forEach(({ offset, end }, i) => {
-      cuts[2 * i] = offset
-      cuts[2 * i + 1] = end
-    })
-    this.#cuts = cuts.sort()
-    this.#positions = new Float64Array(cuts.length).fill(-1)
-    // The latest paints first; `next` leads over what is painted, so each segment is painted once.
-    const next = Int32Array.from({ length: cuts.length + 1 }, (_, i) => i)
-    const unpainted = (from: number): number => {
-      let segment = from
-      while (next[segment] !== segment) {
-        next[segment] = next[next[segment]!]!
-        segment = next[segment]!
-      }
-      return segment
-    }
-    for (const { offset, end, position } of this.#ranges.reverse()) {
-      let segment = unpainted(this.#firstCutFrom(offset))
-      while (segment < cuts.length && this.#cuts[segment]! < end) {
-        this.#positions[segment] = position
-        next[segment] = segment + 1
-        segment = unpainted(segment)
-      }
-    }
-  }
-
-  /**
-   * Cuts a range at the ends of segments and calls `keep` with each piece that a record at
-   * `position` may still write: `skip` bytes into the range, `length` long.
-   */
-  pieces(
-    offset: Offset,
-    length: number,
-    position: LogPosition,
-    keep: (skip: number, length: number) => void,
-  ): void {
-    const cuts = this.#cuts
-    const end = offset + length
-    let at = offset
-    // Segment i is [cuts[i], cuts[i + 1]); before the first cut nothing is void.
-    let segment = this.#firstCutFrom(offset)
-    if (segment === cuts.length || cuts[segment]! > offset) segment--
-    while (at < end) {
-      const until = Math.min(end, segment + 1 < cuts.length ? cuts[segment + 1]! : end)
-      const voidBefore = segment < 0 ? -1 : this.#positions[segment]!
-      if (until > at && (voidBefore < position || !checks.revocation)) keep(at - offset, until - at)
-      at = Math.max(at, until)
-      segment++
-    }
-  }
-
-  /** Index of the first cut at or behind `offset`. */
-  #firstCutFrom(offset: Offset): number {
-    let low = 0
-    let high = this.#cuts.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (this.#cuts[middle]! < offset) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
 }

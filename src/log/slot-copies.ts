@@ -7,6 +7,9 @@ import type { Mapping } from '../media/media.js'
 /** At the head, and at the tail. */
 export type Copy = 0 | 1
 
+const SLOTS_AT_ONCE = 64
+const ZEROS = new Uint8Array(SLOTS_AT_ONCE * CHUNK_SLOT.bytes)
+
 export interface SlotPlaces {
   readonly geometry: Geometry
   /** Start value of the checksums of this volume. */
@@ -49,5 +52,27 @@ export class SlotCopies {
     if (this.isBad(slot, copy)) return undefined
     const seed = chunkSlotSeed(this.#places.seed, slot)
     return decodeChunkSlot(this.#mappings[copy].bytes, this.at(slot, copy), seed)
+  }
+
+  /** The first slot from `slot` on that may have something in either copy, at most `end`; looks at many at once. */
+  unusedFrom(slot: number, end: number): number {
+    if (!this.#places.badBlocks.isEmpty || this.#stateOf(slot) !== 0) return slot
+    let at = slot
+    while (at < end && this.#isZero(at, Math.min(SLOTS_AT_ONCE, end - at))) {
+      at = Math.min(at + SLOTS_AT_ONCE, end)
+    }
+    return at
+  }
+
+  #stateOf(slot: number): number {
+    return this.#mappings[0].bytes[this.at(slot, 0) + CHUNK_SLOT.fields.state[0]]!
+  }
+
+  #isZero(slot: number, count: number): boolean {
+    const length = count * CHUNK_SLOT.bytes
+    return this.#mappings.every(({ bytes }, copy) => {
+      const at = this.at(slot, copy as Copy)
+      return Buffer.compare(bytes.subarray(at, at + length), ZEROS.subarray(0, length)) === 0
+    })
   }
 }

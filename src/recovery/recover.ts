@@ -15,8 +15,17 @@ import { type LogPosition, MIB, type Offset } from '../base/units.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot, versionOfSlot } from '../layout/chunk-slot.js'
 import { type Geometry, TABLE_AT } from '../layout/geometry.js'
 import { ENTRY } from '../layout/record.js'
+import { Changes } from '../log/changes.js'
 import { Home } from '../log/home.js'
-import { type LogBytes, Revocations, walkLog } from '../log/replay.js'
+import {
+  findLoss,
+  type LogBytes,
+  type LogLoss,
+  type Visitor,
+  walkLog,
+  walkPrefix,
+} from '../log/replay.js'
+import { Revocations } from '../log/revocations.js'
 import { SlotCopies } from '../log/slot-copies.js'
 import type { Mapping, Media } from '../media/media.js'
 
@@ -32,6 +41,14 @@ export interface Replayed {
   readonly slotsUsed: number
 }
 
+/** What a reader has of a log. */
+export interface Read extends Replayed {
+  /** To be put over what is read of chunks. */
+  readonly changes: Changes
+  /** What was durable and cannot be reached, when it was asked to go without. */
+  readonly loss: LogLoss | undefined
+}
+
 export interface ReplayParts {
   readonly media: Media
   readonly geometry: Geometry
@@ -42,22 +59,17 @@ export interface ReplayParts {
   readonly seed: number
 }
 
-/** A change to the data area that replay would make. */
-export interface Change {
-  readonly offset: Offset
-  readonly bytes: Uint8Array
-}
-
 /** Replays the log into the device: durable when it returns. */
 export function replay(parts: ReplayParts): Replayed {
-  const { media } = parts
+  const { media, log } = parts
   const home = new Home(media)
   const windows = new Windows(media, parts.geometry, home)
-  const replayed = walk(parts, home, (offset, bytes) => {
+  const { changes, ...replayed } = read(parts, home, false)
+  changes.forEachByPlace((offset, from, length) => {
     // What went bad since is lost, and its chunk is reported.
-    for (const good of media.badBlocks.around(offset, bytes.length)) {
-      const from = good.offset - offset
-      windows.store(good.offset, bytes.subarray(from, from + good.length))
+    for (const good of media.badBlocks.around(offset, length)) {
+      const at = from + (good.offset - offset)
+      windows.store(good.offset, log.bytes.subarray(at, at + good.length))
     }
   })
   home.persist()
@@ -66,59 +78,48 @@ export function replay(parts: ReplayParts): Replayed {
 }
 
 /**
- * Replays the log for a reader: the chunk table as it should be, in memory; changes of chunks as a
- * list. Nothing is written.
+ * Replays the log for a reader: the chunk table as it should be, in memory; changes of chunks to be put over
+ * what is read. Nothing is written. With `salvage` what is damaged keeps nobody from what stands before it.
  */
-export function replayToMemory(parts: ReplayParts): Replayed & { changes: Change[] } {
-  const changes: Change[] = []
-  const replayed = walk(parts, new Home(parts.media), (offset, bytes) => {
-    changes.push({ offset, bytes: bytes.slice() })
-  })
-  return { ...replayed, changes }
+export function replayToMemory(parts: ReplayParts, salvage: boolean): Read {
+  return read(parts, new Home(parts.media), salvage)
 }
 
-function walk(
-  parts: ReplayParts,
-  home: Home,
-  storeData: (offset: Offset, bytes: Uint8Array) => void,
-): Replayed {
+/** What the log says; slots of the table are stored in both of their places. */
+function read(parts: ReplayParts, home: Home, salvage: boolean): Read {
   const { media, log } = parts
   const copies = new SlotCopies({ ...parts, badBlocks: media.badBlocks })
   const revocations = new Revocations()
   // Where the last that the log says of each slot is in the ring.
   const slots = new Map<number, number>()
-  const prefix = walkLog(log, (kind, offset, length, from, position) => {
+  let entries = 0
+  const visit: Visitor = (kind, offset, length, from, position) => {
     if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
     else if (kind === ENTRY.SLOT) slots.set((offset - TABLE_AT) / CHUNK_SLOT.bytes, from)
-  })
+    else entries++
+  }
+  const prefix = salvage ? walkPrefix(log, visit) : walkLog(log, visit)
   revocations.settle()
-  refuseNewerSlots(parts, copies, slots)
+  if (!salvage) refuseNewerSlots(parts, copies, slots)
   let slotsUsed = 0
-  walkLog(
-    log,
-    (kind, offset, length, from, position) => {
-      if (kind === ENTRY.REVOKE) return
-      const bytes = log.bytes.subarray(from, from + length)
-      if (kind === ENTRY.SLOT) {
-        const slot = (offset - TABLE_AT) / CHUNK_SLOT.bytes
-        for (const copy of [0, 1] as const) {
-          if (copies.isBad(slot, copy)) continue
-          const mapping = copies.mapping(copy)
-          media.store(mapping, copies.at(slot, copy), bytes)
-          home.mark(mapping, copies.at(slot, copy), length)
-        }
-        slotsUsed = Math.max(slotsUsed, slot + 1)
-      } else if (revocations.isEmpty) {
-        storeData(offset, bytes)
-      } else {
-        revocations.pieces(offset, length, position, (skip, rest) => {
-          storeData(offset + skip, bytes.subarray(skip, skip + rest))
-        })
-      }
-    },
-    prefix,
-  )
-  return { ...prefix, bytes: prefix.end - log.head, slotsUsed }
+  for (const [slot, from] of slots) {
+    for (const copy of [0, 1] as const) {
+      if (copies.isBad(slot, copy)) continue
+      const mapping = copies.mapping(copy)
+      const at = copies.at(slot, copy)
+      media.store(mapping, at, log.bytes.subarray(from, from + CHUNK_SLOT.bytes))
+      home.mark(mapping, at, CHUNK_SLOT.bytes)
+    }
+    slotsUsed = Math.max(slotsUsed, slot + 1)
+  }
+  return {
+    end: prefix.end,
+    records: prefix.records,
+    bytes: prefix.end - log.head,
+    slotsUsed,
+    changes: new Changes(log, prefix, revocations, entries),
+    loss: salvage ? findLoss(log, prefix) : undefined,
+  }
 }
 
 /**
@@ -142,7 +143,7 @@ function refuseNewerSlots(
   }
 }
 
-/** Stretches of the data area, mapped as replay comes by. */
+/** Stretches of the data area, mapped as replay comes by, which it does in order of place. */
 class Windows {
   readonly #media: Media
   readonly #geometry: Geometry
@@ -183,7 +184,7 @@ class Windows {
     const index = Math.floor((offset - dataAt) / this.#windowBytes)
     let mapping = this.#open.get(index)
     if (mapping === undefined) {
-      // Replay has no order of place: a bounded number of windows, all written home when it is reached.
+      // Each window comes once; a bounded number of them is mapped, and written home when it is reached.
       if (this.#open.size === WINDOWS_MAX) {
         this.#home.persist()
         this.close()

@@ -62,4 +62,9 @@ export interface ChunkInfo {
   readonly size: number
   /** Known bad blocks of it, lowest first: bytes from the chunk's start. Undefined for none. */
   readonly badBlocks?: readonly { readonly offset: number; readonly length: number }[]
+  /**
+   * Set when the volume was opened with `salvage` and something of it is lost: whether the bytes are those
+   * that this chunk had, nothing tells but its owner's own checksums.
+   */
+  readonly unverified?: boolean
 }

@@ -80,7 +80,7 @@ export function repairDevice(
       remaining = checked.findings
       if (more.length === 0 || pass === PASSES_MAX) break
       applyFixes(media, [head, tail], geometry, more)
-      fixes.push(...more)
+      for (const fix of more) fixes.push(fix)
     }
   }
   const done = fixes.map(({ code, place, message, drops }) => ({ code, place, message, drops }))

@@ -6,9 +6,9 @@ import { performance } from 'node:perf_hooks'
 import { ChunkStore } from '../allocator/chunk-store.js'
 import { ChunkTable } from '../allocator/chunk-table.js'
 import { PlinthError } from '../base/errors.js'
-import { alignDown, alignUp, type Offset, PAGE_BYTES } from '../base/units.js'
+import { alignDown, alignUp, type LogPosition, type Offset, PAGE_BYTES } from '../base/units.js'
 import { findIntruder, nameBoth } from '../check/intruder.js'
-import { ANCHOR_STATE } from '../layout/anchor.js'
+import { ANCHOR_STATE, POSITION_RESTART } from '../layout/anchor.js'
 import { CHUNK_SLOT } from '../layout/chunk-slot.js'
 import { type Geometry, geometryOf, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
 import {
@@ -25,8 +25,14 @@ import {
 import { Home } from '../log/home.js'
 import { Log, recordSeed } from '../log/log.js'
 import type { BadBlocks, Stretch } from '../media/bad-blocks.js'
-import type { Mapping, Media } from '../media/media.js'
-import { type Change, type Replayed, replay, replayToMemory } from '../recovery/recover.js'
+import type { Media } from '../media/media.js'
+import {
+  type Read,
+  type Replayed,
+  type ReplayParts,
+  replay,
+  replayToMemory,
+} from '../recovery/recover.js'
 import { type Areas, mapAreas } from './areas.js'
 
 /** What can be read before media are chosen: a device, or an image in a test. */
@@ -46,7 +52,21 @@ export interface Recovery {
   readonly bytesReplayed: number
   /** Structures that were damaged or behind and were restored from their second copy. */
   readonly healed: number
+  /** What a reader with `salvage` goes without; undefined when all is there. */
+  readonly loss?: RecoveryLoss | undefined
   readonly durationMs: number
+}
+
+/** What a reader with `salvage` goes without. */
+export interface RecoveryLoss {
+  /** Log position from which nothing can be replayed. */
+  readonly position: number
+  /** Bytes of log from there to the end of the last whole record that is seen; at least so many are lost. */
+  readonly bytes: number
+  /** Whole records that are seen behind it; at least so many transactions are lost. */
+  readonly records: number
+  /** Slots of the chunk table that are damaged or contradict others: their chunks are not shown. */
+  readonly slots: number
 }
 
 export interface Loaded {
@@ -185,13 +205,15 @@ export interface LoadOptions {
   readonly warmBytes: number
   /** A reader's chunks with bad blocks are shown, not refused. */
   readonly zeroBadBlocks?: boolean
+  /** A reader goes without what is damaged. */
+  readonly salvage?: boolean
   readonly checkWritable: () => void
 }
 
 /** Recovers the volume on media and makes its parts. */
 export function loadVolume(options: LoadOptions): Loaded {
   const started = performance.now()
-  const { media, found, readOnly } = options
+  const { media, found, readOnly, salvage = false } = options
   const { superblock, geometry } = found
   if (geometry.granuleBytes % options.alignBytes !== 0) {
     throw new PlinthError(
@@ -203,10 +225,10 @@ export function loadVolume(options: LoadOptions): Loaded {
   const areas = mapAreas(media, geometry, seed, options.alignBytes)
   const { head, tail } = areas
   refuseBadMetadata(media, geometry, areas, readOnly)
-  const read = areas.anchors.read()
-  if (read === undefined) throw corrupt('both anchors are damaged')
-  const { anchor } = read
-  const parts = {
+  const anchors = areas.anchors.read()
+  if (anchors === undefined) throw corrupt('both anchors are damaged')
+  const { anchor } = anchors
+  const parts: ReplayParts = {
     media,
     geometry,
     seed,
@@ -217,23 +239,24 @@ export function loadVolume(options: LoadOptions): Loaded {
       bytes: areas.ring,
       head: anchor.head,
       seed: recordSeed(seed, anchor.epoch),
+      volumeSeed: seed,
       closed: anchor.state === ANCHOR_STATE.CLOSED,
     },
   }
   // 1. The log, into its home places. Nothing else may be read before.
-  const replayed: Replayed & { readonly changes?: readonly Change[] } = readOnly
-    ? replayToMemory(parts)
-    : replay(parts)
+  const read = readOnly ? replayToMemory(parts, salvage) : undefined
+  const replayed: Replayed = read ?? replay(parts)
   // 2. The table, and the copies that are damaged or behind.
   const table = new ChunkTable({ geometry, seed, head, tail, badBlocks: media.badBlocks })
-  let healed = read.damaged.filter(Boolean).length
+  let healed = anchors.damaged.filter(Boolean).length
   const home = new Home(media)
-  table.load(anchor, replayed.slotsUsed, (slot, from) => {
+  const heal = (slot: number, from: 0 | 1) => {
     healed++
     healSlot(media, home, areas, slot, from)
-  })
+  }
+  const slots = table.load(anchor, replayed.slotsUsed, heal, salvage)
   const epoch = (anchor.epoch + 1) >>> 0
-  const position = alignUp(replayed.end, media.appendBytes)
+  const position = positionAfter(replayed.end, media.appendBytes, geometry)
   if (!readOnly) {
     home.persist()
     if (found.isHealable && !hasBadSuperblock(media, geometry)) {
@@ -248,7 +271,6 @@ export function loadVolume(options: LoadOptions): Loaded {
       ...table.slotCounts(),
     })
   }
-  const { changes } = replayed
   const log = new Log({
     media,
     geometry,
@@ -267,7 +289,7 @@ export function loadVolume(options: LoadOptions): Loaded {
     readOnly,
     zeroBadBlocks: options.zeroBadBlocks ?? false,
     checkWritable: options.checkWritable,
-    onMap: changes && ((mapping) => applyChanges(mapping, changes)),
+    onMap: read && ((mapping) => read.changes.applyTo(mapping.bytes, mapping.offset)),
   })
   return {
     superblock,
@@ -280,6 +302,7 @@ export function loadVolume(options: LoadOptions): Loaded {
       recordsReplayed: replayed.records,
       bytesReplayed: replayed.bytes,
       healed,
+      loss: lossOf(read, slots),
       durationMs: performance.now() - started,
     },
   }
@@ -341,15 +364,19 @@ export function writeSuperblocks(media: Media, areas: Areas, superblock: Superbl
   media.fence()
 }
 
-/** What the log says of a chunk, put over a reader's private view of it. */
-function applyChanges(mapping: Mapping, changes: readonly Change[]): void {
-  const end = mapping.offset + mapping.length
-  for (const { offset, bytes } of changes) {
-    const from = Math.max(offset, mapping.offset)
-    const to = Math.min(offset + bytes.length, end)
-    if (from < to)
-      mapping.bytes.set(bytes.subarray(from - offset, to - offset), from - mapping.offset)
-  }
+/**
+ * First position of a new epoch. Records of earlier ones never pass, so positions that come near their end
+ * begin anew, at the same place of the ring.
+ */
+function positionAfter(end: LogPosition, unit: number, { logBytes }: Geometry): LogPosition {
+  const position = alignUp(end, unit)
+  return position < POSITION_RESTART ? position : position % logBytes
+}
+
+function lossOf(read: Read | undefined, slots: number): RecoveryLoss | undefined {
+  if (read === undefined || (read.loss === undefined && slots === 0)) return undefined
+  const { position, bytes, records } = read.loss ?? { position: read.end, bytes: 0, records: 0 }
+  return { position, bytes, records, slots }
 }
 
 function corrupt(what: string): PlinthError {

@@ -80,6 +80,14 @@ export interface OpenOptions {
    * @default false: holes are filled, or opening is refused
    */
   readonly sparse?: boolean | undefined
+  /**
+   * With `readOnly`, go without what is damaged in the log and in the chunk table: `recovery.loss` says what
+   * that is. The rest is as of the last transaction before the damage; bytes of chunks may be newer, or
+   * those of a chunk that came later, and what has no checksum of its own cannot be trusted (`unverified` of
+   * `chunks()`).
+   * @default false: a volume whose log or table is damaged is refused with ERR_VOLUME_CORRUPT
+   */
+  readonly salvage?: boolean | undefined
   /** Where the kernel shows its devices: their size, alignment, bad blocks. @default '/sys' */
   readonly sysfs?: string | undefined
   /** Bytes of mappings kept for chunks that were closed. @default 64 MiB */
@@ -96,7 +104,14 @@ const DEVICE_OPTIONS = ['backend', 'granularity', 'unsafeGranularity', 'sysfs']
 const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', ...DEVICE_OPTIONS]
 const PROBE_OPTIONS = ['sysfs']
 const REPAIR_OPTIONS = ['dryRun', 'dropDamaged', 'force']
-const OPEN_OPTIONS = ['readOnly', 'warmBytes', 'zeroBadBlocks', 'sparse', ...DEVICE_OPTIONS]
+const OPEN_OPTIONS = [
+  'readOnly',
+  'warmBytes',
+  'zeroBadBlocks',
+  'salvage',
+  'sparse',
+  ...DEVICE_OPTIONS,
+]
 const WARM_BYTES_DEFAULT = 64 * MIB
 const GRANULARITIES = ['byte', 'cache-line', 'page']
 
@@ -124,19 +139,26 @@ export function parseFormatOptions(options: FormatOptions | undefined) {
 
 export function parseOpenOptions(options: OpenOptions | undefined) {
   checkOptions(options, OPEN_OPTIONS, 'Volume.open')
-  const { readOnly, warmBytes, zeroBadBlocks, sparse } = options ?? {}
+  const { readOnly, warmBytes, zeroBadBlocks, salvage, sparse } = options ?? {}
   if (readOnly !== undefined) checkBoolean(readOnly, 'readOnly')
   if (warmBytes !== undefined) checkInteger(warmBytes, 'warmBytes', 0)
   if (zeroBadBlocks !== undefined) checkBoolean(zeroBadBlocks, 'zeroBadBlocks')
   if (sparse !== undefined) checkBoolean(sparse, 'sparse')
-  if (zeroBadBlocks === true && readOnly !== true) {
-    throw argumentValueError('zeroBadBlocks is for readers: it needs readOnly')
+  if (salvage !== undefined) checkBoolean(salvage, 'salvage')
+  for (const [name, value] of [
+    ['zeroBadBlocks', zeroBadBlocks],
+    ['salvage', salvage],
+  ] as const) {
+    if (value === true && readOnly !== true) {
+      throw argumentValueError(`${name} is for readers: it needs readOnly`)
+    }
   }
   return {
     readOnly: readOnly ?? false,
     warmBytes: warmBytes ?? WARM_BYTES_DEFAULT,
     zeroBadBlocks: zeroBadBlocks ?? false,
     sparse: sparse ?? false,
+    salvage: salvage ?? false,
     ...parseDeviceOptions(options ?? {}),
   }
 }

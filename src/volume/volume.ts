@@ -104,7 +104,8 @@ export class Volume {
   }
 
   static #open(path: string, options: OpenOptions | undefined, restoring: boolean): Volume {
-    const { readOnly, warmBytes, zeroBadBlocks, sparse, ...wanted } = parseOpenOptions(options)
+    const { readOnly, warmBytes, zeroBadBlocks, salvage, sparse, ...wanted } =
+      parseOpenOptions(options)
     const device = new Device({ path, readOnly, ...wanted })
     try {
       const found = findSuperblock(device, path, readOnly, restoring)
@@ -128,6 +129,7 @@ export class Volume {
             readOnly,
             warmBytes,
             zeroBadBlocks,
+            salvage,
             checkWritable,
           }),
         readOnly,
@@ -401,6 +403,7 @@ export class Volume {
         offset,
         size,
         ...(badBlocks.length > 0 && { badBlocks }),
+        ...(this.recovery.loss !== undefined && { unverified: true }),
       }
     })
   }

@@ -20,6 +20,7 @@ import {
   chunkSlotSeed,
   decodeChunkSlot,
   encodeChunkSlot,
+  encodeFreeSlot,
 } from '../../src/layout/chunk-slot.js'
 import { TABLE_AT } from '../../src/layout/geometry.js'
 import {
@@ -37,7 +38,8 @@ import {
 } from '../../src/layout/heap.js'
 import { findSignatures, SIGNATURE_BYTES } from '../../src/layout/signature.js'
 import { decodeSuperblock, encodeSuperblock, SUPERBLOCK } from '../../src/layout/superblock.js'
-import { Revocations, walkLog } from '../../src/log/replay.js'
+import { walkLog } from '../../src/log/replay.js'
+import { Revocations } from '../../src/log/revocations.js'
 import { NO_BAD_BLOCKS } from '../../src/media/bad-blocks.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { readContents } from '../../src/volume/contents.js'
@@ -252,7 +254,7 @@ function validLog(): Uint8Array {
     [data, (1 << 21) | (2 << 25), 1, 2, 3, 4],
     [data + 64, 2 << 21, 5, 0, 7, 8],
     [data, 3 << 21, 4096, 0],
-    [TABLE_AT, (4 << 21) | (16 << 25), ...new Array(32).fill(9)],
+    [TABLE_AT, (4 << 21) | (16 << 25), ...new Uint32Array(encodeFreeSlot(0, SEED, 1, 1).buffer)],
   ]
   let position = 0
   for (let round = 0; round < 20; round++) {
@@ -282,7 +284,7 @@ test('walkLog', () => {
   const valid = validLog()
   sealLog(valid)
   const walk = (bytes: Uint8Array, head: number) => {
-    const log = { geometry, bytes, head, seed: SEED }
+    const log = { geometry, bytes, head, seed: SEED, volumeSeed: SEED }
     const revocations = new Revocations()
     parse(() => {
       const prefix = walkLog(log, (kind, offset, length, from, position) => {
@@ -296,7 +298,7 @@ test('walkLog', () => {
     })
   }
   let records = 0
-  walkLog({ geometry, bytes: valid, head: 0, seed: SEED }, () => records++)
+  walkLog({ geometry, bytes: valid, head: 0, seed: SEED, volumeSeed: SEED }, () => records++)
   assert.equal(records, 50)
   const front = valid.slice(0, 4096)
   demand(
@@ -320,7 +322,10 @@ test('a forged log takes no longer than a real one', () => {
     view.setUint32(at + 16, at, true)
   }
   const started = performance.now()
-  assert.throws(() => walkLog({ geometry, bytes, head: 0, seed: SEED }, () => {}), PlinthError)
+  assert.throws(
+    () => walkLog({ geometry, bytes, head: 0, seed: SEED, volumeSeed: SEED }, () => {}),
+    PlinthError,
+  )
   assert.ok(performance.now() - started < SLOW_MS)
 })
 
@@ -410,7 +415,7 @@ test('readSlabs', () => {
     firstUnit: 0,
     chunk: { id: HEAP_ID },
     owner: {
-      heaps: { seed: SEED },
+      heaps: { seed: SEED, volumeSeed: SEED },
       id: HEAP_ID,
       name: 'fuzz',
       unitBytes: UNIT_BYTES,

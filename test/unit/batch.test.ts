@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { encodeFreeSlot } from '../../src/layout/chunk-slot.js'
 import { type Geometry, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
 import { ENTRY, RECORD_HEADER_BYTES, RECORD_SKIP } from '../../src/layout/record.js'
 import { Batch } from '../../src/log/batch.js'
@@ -74,18 +75,19 @@ class Ring {
 
   walk(): { entries: Entry[]; records: number; end: number } {
     const entries: Entry[] = []
-    const log = { geometry, bytes: this.bytes, head: this.head, seed: SEED }
-    const { records, end } = walkLog(log, (kind, offset, length, from) => {
+    const log = { geometry, bytes: this.bytes, head: this.head, seed: SEED, volumeSeed: SEED }
+    const prefix = walkLog(log, (kind, offset, length, from) => {
       const bytes = kind === ENTRY.REVOKE ? '' : hex(this.bytes.subarray(from, from + length))
       entries.push({ kind, offset, length, bytes })
     })
     // The second walk, which trusts the checksums of the first, sees the same.
     let again = 0
     assert.deepEqual(
-      walkLog(log, () => again++, { end, records }),
-      { end, records },
+      walkLog(log, () => again++, prefix),
+      prefix,
     )
     assert.equal(again, entries.length)
+    const { records, end } = prefix
     return { entries, records, end }
   }
 }
@@ -121,14 +123,17 @@ function stageSomething(batch: Batch, random: Random): Entry {
       return { kind: ENTRY.WORDS, offset: at, length: 8, bytes: hex(bytes) }
     }
     case 3: {
-      const length = 4096 * random.between(1, 8)
-      batch.revoke(at, length)
-      return { kind: ENTRY.REVOKE, offset: at, length, bytes: '' }
+      const { granuleBytes } = geometry
+      const granule = at - ((at - geometry.dataAt) % granuleBytes)
+      const length = granuleBytes * random.between(1, 8)
+      batch.revoke(granule, length)
+      return { kind: ENTRY.REVOKE, offset: granule, length, bytes: '' }
     }
     default: {
-      const first = TABLE_AT + 128 * random.below(geometry.slots)
+      const slot = random.below(geometry.slots)
+      const first = TABLE_AT + 128 * slot
       const second = geometry.tableCopyAt - tailAt + first - TABLE_AT
-      const bytes = pattern(128, random.next())
+      const bytes = encodeFreeSlot(slot, SEED, random.next(), 1)
       const from = batch.slot(head, first, tail, second)
       staging.u8.set(bytes, from)
       return { kind: ENTRY.SLOT, offset: first, length: 128, bytes: hex(bytes) }
@@ -391,6 +396,10 @@ describe('a record with a valid checksum and an impossible entry is corruption',
     ['a revocation of the log', [...entry(0, ENTRY.REVOKE, 0), 4096, 0]],
     ['a revocation without its length', [...entry(dataAt, ENTRY.REVOKE, 0)]],
     ['a slot between slots', [...entry(TABLE_AT + 64, ENTRY.SLOT, 16), ...Array(32).fill(0)]],
+    ['a revocation of half a granule', [...entry(dataAt, ENTRY.REVOKE, 0), 2048, 0]],
+    ['a revocation between granules', [...entry(dataAt + 512, ENTRY.REVOKE, 0), 4096, 0]],
+    ['a slot that is not whole', [...entry(TABLE_AT, ENTRY.SLOT, 16), ...Array(32).fill(9)]],
+    ['a slot that is empty', [...entry(TABLE_AT, ENTRY.SLOT, 16), ...Array(32).fill(0)]],
     ['half a slot', [...entry(TABLE_AT, ENTRY.SLOT, 8), ...Array(16).fill(0)]],
     ['a slot before the table', [...entry(TABLE_AT - 128, ENTRY.SLOT, 16), ...Array(32).fill(0)]],
     [

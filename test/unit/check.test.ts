@@ -292,6 +292,7 @@ describe('check', () => {
       'bad-blocks',
       'log-damaged',
       'log-bit-flip',
+      'log-gone',
       'memory-differs',
       'space-miscounted',
     ]

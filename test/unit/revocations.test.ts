@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { Revocations } from '../../src/log/replay.js'
+import { Revocations } from '../../src/log/revocations.js'
 import { seeded } from '../support/random.js'
 
 /** What a record at `position` may still write of a stretch of `width` cells: `x` may, `.` may not. */

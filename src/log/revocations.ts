@@ -1,0 +1,90 @@
+/** What later records of a log have made void. */
+import { checks } from '../base/checks.js'
+import type { LogPosition, Offset } from '../base/units.js'
+
+/**
+ * Which ranges later records have made void, and up to which position.
+ *
+ * Revocations overlap as they like (a chunk is freed, its granules given out in other cuts and
+ * freed again), so their ends cut the device into segments, and each segment keeps the last
+ * position that covers it.
+ */
+export class Revocations {
+  readonly #ranges: { offset: Offset; end: Offset; position: LogPosition }[] = []
+  #cuts: Float64Array = new Float64Array(0)
+  #positions: Float64Array = new Float64Array(0)
+
+  get isEmpty(): boolean {
+    return this.#cuts.length === 0
+  }
+
+  add(offset: Offset, length: number, position: LogPosition): void {
+    this.#ranges.push({ offset, end: offset + length, position })
+  }
+
+  /** To be called once, after all were added in order of position. */
+  settle(): void {
+    const cuts = new Float64Array(this.#ranges.length * 2)
+    this.#ranges.forEach(({ offset, end }, i) => {
+      cuts[2 * i] = offset
+      cuts[2 * i + 1] = end
+    })
+    this.#cuts = cuts.sort()
+    this.#positions = new Float64Array(cuts.length).fill(-1)
+    // The latest paints first; `next` leads over what is painted, so each segment is painted once.
+    const next = Int32Array.from({ length: cuts.length + 1 }, (_, i) => i)
+    const unpainted = (from: number): number => {
+      let segment = from
+      while (next[segment] !== segment) {
+        next[segment] = next[next[segment]!]!
+        segment = next[segment]!
+      }
+      return segment
+    }
+    for (const { offset, end, position } of this.#ranges.reverse()) {
+      let segment = unpainted(this.#firstCutFrom(offset))
+      while (segment < cuts.length && this.#cuts[segment]! < end) {
+        this.#positions[segment] = position
+        next[segment] = segment + 1
+        segment = unpainted(segment)
+      }
+    }
+  }
+
+  /**
+   * Cuts a range at the ends of segments and calls `keep` with each piece that a record at
+   * `position` may still write: `skip` bytes into the range, `length` long.
+   */
+  pieces(
+    offset: Offset,
+    length: number,
+    position: LogPosition,
+    keep: (skip: number, length: number) => void,
+  ): void {
+    const cuts = this.#cuts
+    const end = offset + length
+    let at = offset
+    // Segment i is [cuts[i], cuts[i + 1]); before the first cut nothing is void.
+    let segment = this.#firstCutFrom(offset)
+    if (segment === cuts.length || cuts[segment]! > offset) segment--
+    while (at < end) {
+      const until = Math.min(end, segment + 1 < cuts.length ? cuts[segment + 1]! : end)
+      const voidBefore = segment < 0 ? -1 : this.#positions[segment]!
+      if (until > at && (voidBefore < position || !checks.revocation)) keep(at - offset, until - at)
+      at = Math.max(at, until)
+      segment++
+    }
+  }
+
+  /** Index of the first cut at or behind `offset`. */
+  #firstCutFrom(offset: Offset): number {
+    let low = 0
+    let high = this.#cuts.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (this.#cuts[middle]! < offset) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+}

@@ -1,0 +1,114 @@
+/** What a log says of the data area, by place: the same as in the order of the log, within its bounds of memory. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { decodeAnchor } from '../../src/layout/anchor.js'
+import { ANCHOR_AT, type Geometry, planGeometry } from '../../src/layout/geometry.js'
+import { ENTRY } from '../../src/layout/record.js'
+import { volumeSeed } from '../../src/layout/superblock.js'
+import { Changes } from '../../src/log/changes.js'
+import { recordSeed } from '../../src/log/log.js'
+import { type LogBytes, walkLog } from '../../src/log/replay.js'
+import { Revocations } from '../../src/log/revocations.js'
+import { SimulatedMedia } from '../../src/testing/simulated-media.js'
+import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+import { type Random, seeded } from '../support/random.js'
+
+const MIB = 1024 * 1024
+/** Several stretches of 16 MiB, and a log that holds the whole history. */
+const SIZE = 96 * MIB
+const CHUNKS = 16
+
+/** A volume with changes of all sizes in its log, chunks freed and their space given out again. */
+function history(random: Random, granule: number): { image: Uint8Array; geometry: Geometry } {
+  const options = { size: SIZE, granule, logSize: 8 * MIB }
+  const media = new SimulatedMedia('cache-line', makeImage(options), false)
+  const volume = openSimulated(media)
+  const chunks = Array.from({ length: CHUNKS }, () => volume.allocate({ size: 4 * MIB }))
+  volume.checkpoint()
+  for (let i = 0; i < 200; i++) {
+    const which = random.below(CHUNKS)
+    if (random.chance(40)) {
+      volume.free(chunks[which]!)
+      chunks[which] = volume.allocate({ size: random.pick([1, 3, 4]) * MIB })
+      continue
+    }
+    volume.transact((tx) => {
+      for (let n = random.between(1, 4); n > 0; n--) {
+        const chunk = random.pick(chunks)
+        const length = random.pick([1, 8, 100, 5000, random.between(1, 20_000)])
+        // Near each other, so that they overlap.
+        const at = random.chance(2) ? random.below(2000) : random.below(chunk.size - length)
+        tx.write(chunk, at, random.bytes(length))
+      }
+    })
+  }
+  const geometry = planGeometry({
+    sizeBytes: SIZE,
+    granuleBytes: granule,
+    logBytes: options.logSize,
+    alignBytes: 4096,
+  })
+  return { image: media.visible, geometry }
+}
+
+for (const granule of [4096, 4 * MIB]) {
+  test(`changes by place are those of the log, granules of ${granule}`, () => {
+    seeded((random) => {
+      const { image, geometry } = history(random, granule)
+      const { dataAt, tailAt, logAt, logBytes } = geometry
+      const seed = volumeSeed(image.subarray(32, 48))
+      const anchor = decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), seed)!
+      const log: LogBytes = {
+        geometry,
+        bytes: image.subarray(logAt, logAt + logBytes),
+        head: anchor.head,
+        seed: recordSeed(seed, anchor.epoch),
+        volumeSeed: seed,
+      }
+      const revocations = new Revocations()
+      const inOrder: Parameters<Revocations['pieces']>[] = []
+      const from: number[] = []
+      const prefix = walkLog(log, (kind, offset, length, at, position) => {
+        if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
+        else if (kind !== ENTRY.SLOT)
+          from[inOrder.push([offset, length, position, () => {}]) - 1] = at
+      })
+      revocations.settle()
+      assert.ok(inOrder.length > 200)
+      const expected = new Uint8Array(tailAt - dataAt)
+      for (const [i, [offset, length, position]] of inOrder.entries()) {
+        revocations.pieces(offset, length, position, (skip, rest) => {
+          const at = from[i]! + skip
+          expected.set(log.bytes.subarray(at, at + rest), offset + skip - dataAt)
+        })
+      }
+      const changes = new Changes(log, prefix, revocations, inOrder.length)
+      const found = new Uint8Array(tailAt - dataAt)
+      changes.applyTo(found, dataAt)
+      assert.ok(Buffer.compare(found, expected) === 0, 'all at once')
+      for (let i = 0; i < 100; i++) {
+        const at = random.below(found.length)
+        const length = Math.min(random.pick([1, 4096, 100_000]), found.length - at)
+        const part = new Uint8Array(length)
+        changes.applyTo(part, dataAt + at)
+        assert.ok(
+          Buffer.compare(part, expected.subarray(at, at + length)) === 0,
+          `${length} at ${at}`,
+        )
+      }
+      // In order of place: each stretch of 16 MiB is over when the next one comes.
+      const bytes = new Uint8Array(found.length)
+      let stretch = 0
+      changes.forEachByPlace((offset, at, length) => {
+        const its = Math.floor((offset - dataAt) / (16 * MIB))
+        assert.ok(its >= stretch)
+        assert.equal(Math.floor((offset + length - 1 - dataAt) / (16 * MIB)), its)
+        stretch = its
+        bytes.set(log.bytes.subarray(at, at + length), offset - dataAt)
+      })
+      assert.ok(stretch > 2)
+      assert.ok(Buffer.compare(bytes, expected) === 0, 'by place')
+      assert.ok(changes.memoryBytes <= prefix.end - log.head)
+    })
+  })
+}

@@ -1,8 +1,8 @@
 /** A pinned chunk as its user holds it. */
-import { checkBytes, checkInteger } from '../base/arguments.js'
+import { checkBytes, checkInteger, plainBytes } from '../base/arguments.js'
 import { PlinthError, rangeError } from '../base/errors.js'
 import type { Offset } from '../base/units.js'
-import { isObserved, observe } from '../log/diagnostics.js'
+import { isObserved, observe, refuseSubscriber } from '../log/diagnostics.js'
 import type { Mapping } from '../media/media.js'
 import type { ChunkStore } from './chunk-store.js'
 
@@ -132,9 +132,9 @@ export class Chunk {
   write(offset: number, bytes: Uint8Array): void {
     const { log } = this.#inside.store
     if (isObserved(log)) return void observe('chunk.write', log, this, this.write, offset, bytes)
-    checkBytes(bytes, 'bytes')
-    checkRange(this, offset, bytes.length)
-    log.write(this.#writable(), offset, bytes)
+    const length = checkBytes(bytes, 'bytes')
+    checkRange(this, offset, length)
+    log.write(this.#writable(), offset, plainBytes(bytes, length))
   }
 
   /**
@@ -144,6 +144,7 @@ export class Chunk {
   close(): void {
     const { state, store } = this.#inside
     if (state !== 'live') return
+    refuseSubscriber(store.log)
     if (isObserved(store.log)) return void observe('chunk.close', store.log, this, this.close)
     store.close(this)
   }

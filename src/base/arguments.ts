@@ -1,4 +1,5 @@
 /** Checks of what callers hand in. Each throws a TypeError or RangeError with a code and changes nothing. */
+import { types } from 'node:util'
 import { argumentTypeError, argumentValueError, rangeError, unknownOptionError } from './errors.js'
 import { isPowerOfTwo, POSITION_MAX } from './units.js'
 
@@ -55,10 +56,22 @@ export function checkBoolean(value: unknown, what: string): asserts value is boo
   }
 }
 
-export function checkBytes(value: unknown, what: string): asserts value is Uint8Array {
-  if (!(value instanceof Uint8Array)) {
-    throw argumentTypeError(`${what} must be a Uint8Array, not ${describe(value)}`)
-  }
+// What every array of bytes has, whatever it or its class says of itself.
+const typedArray: object = Object.getPrototypeOf(Uint8Array.prototype)
+const getterOf = (name: string) => Object.getOwnPropertyDescriptor(typedArray, name)!.get!
+const lengthGetter = getterOf('length')
+const bufferGetter = getterOf('buffer')
+const offsetGetter = getterOf('byteOffset')
+
+/** Bytes, of this realm or another. Returns how many they are, which need not be what they say. */
+export function checkBytes(value: unknown, what: string): number {
+  if (types.isUint8Array(value)) return lengthGetter.call(value)
+  throw argumentTypeError(`${what} must be a Uint8Array, not ${describe(value)}`)
+}
+
+/** The first `length` of these bytes under a view that says no other: theirs may, or may grow meanwhile. */
+export function plainBytes(value: Uint8Array, length: number): Uint8Array {
+  return new Uint8Array(bufferGetter.call(value), offsetGetter.call(value), length)
 }
 
 /** A path as a string without NUL. */
@@ -94,6 +107,7 @@ export function encodeText(value: unknown, what: string, bytesMax: number): Uint
 /** What a value is, for a message: never its contents. */
 export function describe(value: unknown): string {
   if (value === null) return 'null'
-  if (typeof value === 'object') return value.constructor?.name ?? 'an object'
-  return typeof value
+  if (typeof value !== 'object') return typeof value
+  const name: unknown = value.constructor?.name
+  return typeof name === 'string' ? name : 'an object'
 }

@@ -9,7 +9,7 @@
  * the free of an object that is not its slab's last) stage their words and commit; everything else goes
  * through the journal, as transactions do.
  */
-import { checkBytes, checkInteger, checkOptions } from '../base/arguments.js'
+import { checkBytes, checkInteger, checkOptions, plainBytes } from '../base/arguments.js'
 import { PlinthError } from '../base/errors.js'
 import { WORD } from '../base/units.js'
 import { TYPE_MAX } from '../layout/heap.js'
@@ -332,10 +332,16 @@ export class Heap {
     setUint32(chunk, offset + 4, (value - low) * (1 / WORD))
   }
 
-  /** Copies `length` bytes from `address` to the target's start (or `at`). Allocates nothing. */
-  copyOut(address: number, target: Uint8Array, at = 0, length: number = target.length - at): void {
-    checkBytes(target, 'target')
-    checkSpan(target, at, length)
+  /** Copies `length` bytes (as many as the target has) from `address` to the target's start (or `at`). Allocates nothing. */
+  copyOut(
+    address: number,
+    target: Uint8Array,
+    at = 0,
+    length: number = checkBytes(target, 'target') - at,
+  ): void {
+    const targetBytes = checkBytes(target, 'target')
+    checkInteger(at, 'at', 0, targetBytes)
+    checkInteger(length, 'length', 0, targetBytes - at)
     const chunk = this.#heaps.reach(this.#space, address, length)
     const { offset } = this.#heaps
     const { bytes } = chunk
@@ -346,9 +352,11 @@ export class Heap {
 
   /** Stores `source` at `address`. Visible at once, durable after `persist` (or `publish`). */
   copyIn(address: number, source: Uint8Array): void {
-    checkBytes(source, 'source')
-    const chunk = this.#writable(address, source.length)
-    chunk.bytes.set(source, this.#heaps.offset)
+    const length = checkBytes(source, 'source')
+    const { bytes } = this.#writable(address, length)
+    const { offset } = this.#heaps
+    if (length <= 64) for (let i = 0; i < length; i++) bytes[offset + i] = source[i]!
+    else bytes.set(plainBytes(source, length), offset)
   }
 
   /**
@@ -465,9 +473,4 @@ function setUint32(chunk: HeapChunk, offset: number, value: number): void {
   bytes[offset + 1] = value >>> 8
   bytes[offset + 2] = value >>> 16
   bytes[offset + 3] = value >>> 24
-}
-
-function checkSpan(target: Uint8Array, at: number, length: number): void {
-  checkInteger(at, 'at', 0, target.length)
-  checkInteger(length, 'length', 0, target.length - at)
 }

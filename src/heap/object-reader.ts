@@ -86,12 +86,18 @@ export class ObjectReader {
     return length - bytes.length
   }
 
+  /** A copy of `length` bytes at `offset` of the object, which nobody else has. */
+  copy(offset: number, length: number): Uint8Array {
+    const from = this.#place(offset, length)
+    return this.#bytes.slice(from, from + length)
+  }
+
   /** Copies `length` bytes at `offset` of the object to `at` of the target. */
   copyOut(offset: number, length: number, target: Uint8Array, at = 0): void {
-    checkBytes(target, 'target')
+    const targetBytes = checkBytes(target, 'target')
     const from = this.#place(offset, length)
-    if (typeof at !== 'number' || at >>> 0 !== at || at + length > target.length) {
-      throw rangeError(`${length} bytes at ${at} are not within the target's ${target.length}`)
+    if (typeof at !== 'number' || at >>> 0 !== at || at + length > targetBytes) {
+      throw rangeError(`${length} bytes at ${at} are not within the target's ${targetBytes}`)
     }
     const to = target.byteOffset + at
     // Only who copies to one place again and again has use of words. The view is compared: asking it for its

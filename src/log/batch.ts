@@ -51,16 +51,20 @@ export class Batch {
     return this.#bytesMax - this.staging.bytes
   }
 
-  /** Stages bytes for a home place. */
-  write(mapping: Mapping, offset: number, source: Uint8Array): void {
-    const { length } = source
+  /** Stages bytes for a home place: all of `source`, whose length is `length`, whatever it says itself. */
+  write(
+    mapping: Mapping,
+    offset: number,
+    source: Uint8Array,
+    length: number = source.length,
+  ): void {
     const { staging } = this
     const { bytes, u32, u8, targets } = staging
     const end = bytes + 8 + length
     let target = staging.targetCount * TARGET_WORDS
     const isPlain = (length & 7) === 0 && length <= ENTRY_WORDS_MAX * 8 && length > 0
     if (!isPlain || end > this.#bytesMax || end > u8.length || target === targets.length) {
-      this.#writeRare(mapping, offset, source)
+      this.#writeRare(mapping, offset, source, length)
       return
     }
     const home = mapping.offset + offset
@@ -79,11 +83,17 @@ export class Batch {
   }
 
   /** Bytes that are no whole words, many of them, or with no room left. */
-  #writeRare(mapping: Mapping, offset: number, source: Uint8Array): void {
-    const { length } = source
+  #writeRare(mapping: Mapping, offset: number, source: Uint8Array, length: number): void {
     if (length === 0) return
+    const { bytes, targetCount } = this.staging
     const from = this.#payload(mapping.offset + offset, length)
-    this.staging.u8.set(source, from)
+    try {
+      this.staging.u8.set(source, from)
+    } catch (error) {
+      // Another thread has made it longer meanwhile: an entry without its bytes must not be committed.
+      this.rewind(bytes, targetCount)
+      throw error
+    }
     this.staging.target(mapping.slot, offset, from, length)
   }
 

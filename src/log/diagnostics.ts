@@ -10,9 +10,12 @@
  *
  * Invariants:
  *   - a message is sent when memory and log are as after the operation, or after its rollback;
- *   - what an operation calls is part of it: each count is in one message, never in two.
+ *   - what an operation calls is part of it: each count is in one message, never in two;
+ *   - while subscribers are told nothing changes the volume: its user may be in the middle of more than one
+ *     operation. What they call of it is refused.
  */
 import diagnostics from 'node:diagnostics_channel'
+import { PlinthError } from '../base/errors.js'
 import { type Counters, countersOf, type Media } from '../media/media.js'
 
 /**
@@ -73,6 +76,8 @@ export interface Observed {
   readonly volume: { readonly path: string; readonly uuid: string }
   /** Whether what is called now is part of an operation that is observed, or of a subscriber. */
   isObserving: boolean
+  /** Whether what is called now is of a subscriber that is being told. */
+  isTelling: boolean
 }
 
 const operations = diagnostics.channel('plinth:operation')
@@ -80,6 +85,15 @@ const operations = diagnostics.channel('plinth:operation')
 /** Whether an operation that begins now is to go through `observe`. */
 export function isObserved(log: Observed): boolean {
   return operations.hasSubscribers && !log.isObserving
+}
+
+/** Throws in a subscriber of the channel that is being told of this volume. */
+export function refuseSubscriber(log: Observed): void {
+  if (!log.isTelling) return
+  throw new PlinthError(
+    'ERR_REENTRANT',
+    'a subscriber of plinth:operation has called the volume that it is being told of; call it later, from queueMicrotask for one',
+  )
 }
 
 /** Calls `method` and publishes what it has cost. */
@@ -94,9 +108,9 @@ export function observe<Self, Arguments extends unknown[], Result>(
   const started = performance.now()
   const publish = (spent: Cost, error?: unknown) => {
     const durationNs = Math.round((performance.now() - started) * 1e6)
-    log.isObserving = true
+    log.isObserving = log.isTelling = true
     operations.publish({ operation, ...log.volume, durationNs, ...spent, error })
-    log.isObserving = false
+    log.isObserving = log.isTelling = false
   }
   log.isObserving = true
   let result: Result

@@ -69,6 +69,7 @@ export class Log implements Observed {
   /** Of which volume messages speak. */
   volume: Observed['volume'] = { path: '', uuid: '' }
   isObserving = false
+  isTelling = false
   readonly #staging = new Staging()
   readonly #skip = new Staging(RECORD_ALIGN, 1)
   readonly #anchors: Anchors

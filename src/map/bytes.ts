@@ -1,4 +1,16 @@
 /** Keys as bytes: compared as unsigned bytes, a prefix before what it begins. */
+import { types } from 'node:util'
+
+/** What every array of bytes has, whatever it or its class says of itself. */
+const lengthGetter = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype),
+  'length',
+)!.get!
+
+/** How many bytes a caller has handed in; -1 for what is no Uint8Array, of this realm or another. */
+export function bytesIn(value: unknown): number {
+  return types.isUint8Array(value) ? lengthGetter.call(value) : -1
+}
 
 /** Below 0, 0 or above, as `a` is before, equal to or after `b`. */
 export function compareBytes(a: Uint8Array, b: Uint8Array): number {
@@ -72,31 +84,4 @@ export function hashOf(key: Uint8Array): number {
 function mix(hash: number, word: number): number {
   const bits = Math.imul(word, 0xcc9e2d51)
   return hash ^ Math.imul((bits << 15) | (bits >>> 17), 0x1b873593)
-}
-
-const POOL_BYTES = 64 * 1024
-const POOLED_MAX = 4096
-
-/** Gives out small pieces of large buffers: a view of one costs a third of a buffer of its own. */
-export class BytePool {
-  /** Where the piece that was given out last is. */
-  buffer = new ArrayBuffer(0)
-  bytes = new Uint8Array(this.buffer)
-  #used = 0
-
-  /** A place in `bytes` for so many, which nobody else has; it has any contents. */
-  place(length: number): number {
-    if (this.#used + length > this.bytes.length) return this.#placeAnew(length)
-    const at = this.#used
-    // The next one begins at a word.
-    this.#used = at + ((length + 7) & ~7)
-    return at
-  }
-
-  #placeAnew(length: number): number {
-    this.buffer = new ArrayBuffer(length > POOLED_MAX ? length : POOL_BYTES)
-    this.bytes = new Uint8Array(this.buffer)
-    this.#used = (length + 7) & ~7
-    return 0
-  }
 }

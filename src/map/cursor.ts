@@ -5,7 +5,7 @@
  *
  * Within a leaf moving is counting; the bounds are looked up once a leaf.
  */
-import { PlinthError } from '../index.js'
+import { PlinthError, type Volume } from '../index.js'
 import { compareBytes } from './bytes.js'
 import type { Entries } from './entries.js'
 import { Inner, type Node } from './inner.js'
@@ -20,6 +20,7 @@ const FIRST_KEY = new Uint8Array(0)
 const PREFETCH_MIN = 4
 
 export interface CursorParts {
+  readonly volume: Volume
   readonly tree: Tree
   readonly entries: Entries
   readonly root: Node
@@ -43,11 +44,6 @@ export class Cursor {
   /** The first index in the leaf that is out of range. */
   #stop = 0
   #left: number
-  // Where key and value were copied to, once somebody has asked for one of them.
-  #copies: ArrayBufferLike | undefined
-  #copyAt = 0
-  #keyBytes = 0
-  #valueBytes = 0
   #state: 'new' | 'before' | 'placed' | 'ended' | 'closed' = 'new'
 
   /** @internal Cursors come from the map. */
@@ -56,12 +52,20 @@ export class Cursor {
     this.#left = parts.bounds.limit
   }
 
-  /** Goes to the next entry of the range; false when there is none. */
+  /**
+   * Goes to the next entry of the range; false when there is none.
+   * @throws PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED, ERR_REENTRANT, ERR_VOLUME_CORRUPT
+   */
   next(): boolean {
-    this.#copies = undefined
     if (this.#state === 'closed') return false
-    const { tree, bounds } = this.#parts
-    if (this.#state === 'ended' || this.#left <= 0) return this.#end()
+    const { volume, tree, bounds } = this.#parts
+    volume.ensureUsable()
+    if (this.#left <= 0) {
+      // Nothing can come any more, whatever is sought.
+      this.close()
+      return false
+    }
+    if (this.#state === 'ended') return false
     const isNew = this.#state === 'new'
     // What cannot be read ends it: nothing is passed over.
     this.#state = 'ended'
@@ -79,59 +83,59 @@ export class Cursor {
     return true
   }
 
+  /** Whether the entry that it is at is the last one: `limit` is reached, and `close` may be called once it was read. */
+  get isLast(): boolean {
+    return this.#left <= 0
+  }
+
   /**
-   * A copy of the entry's key.
-   * @throws PlinthError ERR_NO_ENTRY before the first `next`, after the last and after `close`
+   * A copy of the entry's key, another each time: nobody else has it.
+   * @throws PlinthError ERR_NO_ENTRY before the first `next`, after the last and after `close`; else as `next`
    */
   get key(): Uint8Array {
-    const copies = this.#copies ?? this.#copy()
-    return new Uint8Array(copies, this.#copyAt, this.#keyBytes)
+    return this.#parts.entries.key(this.#pointer())
   }
 
   /**
-   * A copy of the entry's value.
-   * @throws PlinthError ERR_NO_ENTRY as `key`
+   * A copy of the entry's value, as `key`.
+   * @throws PlinthError as `key`
    */
   get value(): Uint8Array {
-    const copies = this.#copies ?? this.#copy()
-    return new Uint8Array(copies, this.#copyAt + this.#keyBytes, this.#valueBytes)
+    const { entries } = this.#parts
+    entries.read(this.#pointer())
+    return entries.value()
   }
 
-  /** Copies key and value of the entry, together. */
-  #copy(): ArrayBufferLike {
+  /** Of the entry that it is at. */
+  #pointer(): number {
     if (this.#state !== 'placed') {
       throw new PlinthError('ERR_NO_ENTRY', 'this cursor is at no entry: call next first')
     }
-    const { entries } = this.#parts
+    this.#parts.volume.ensureUsable()
     const leaf = this.#leaf!
     if (!leaf.isDecoded) this.#decode(leaf)
-    entries.read(leaf.pointerAt(this.#index))
-    this.#copyAt = entries.copyBoth()
-    this.#keyBytes = entries.keyBytes
-    this.#valueBytes = entries.valueBytes
-    this.#copies = entries.copies
-    return this.#copies
+    return leaf.pointerAt(this.#index)
   }
 
   /** The next `next` goes to `target`, or to what comes after it in the cursor's direction; a target out of range ends it. */
   seek(target: Uint8Array): void {
     checkKey(target)
-    const { bounds, tree } = this.#parts
+    const { volume, bounds, tree } = this.#parts
     if (this.#state === 'closed') return
-    this.#copies = undefined
+    volume.ensureUsable()
     this.#state = 'ended'
-    if (!bounds.has(target)) return
+    const key = new Uint8Array(target)
+    if (!bounds.has(key)) return
     tree.begin()
-    this.#place(target, false)
+    this.#place(key, false)
   }
 
   /** Ends it. Safe to call twice. */
   close(): void {
     if (this.#state === 'closed') return
-    this.#copies = undefined
+    this.#parts.hold.drop()
     this.#state = 'closed'
     this.#leaf = undefined
-    this.#parts.hold.drop()
   }
 
   #end(): false {

@@ -3,7 +3,7 @@
  * not on the device yet; it is kept here so that the rest of its batch finds it.
  */
 import { type Heap, type ObjectReader, PlinthError, type Transaction } from '../index.js'
-import { BytePool, compareBytes, headOf, headOfBytes } from './bytes.js'
+import { compareBytes, headOf, headOfBytes } from './bytes.js'
 import {
   isShort,
   KEY_BYTES_MAX,
@@ -23,19 +23,31 @@ const REWRITE_SHARE = 3 / 4
 const PREFETCH_BYTES_MAX = 512
 /** Keys shorter than this are looked at in a view that is kept. */
 const KEY_VIEWS = 256
+/** Memory for the keys of a batch: at first, and at most once it has ended. */
+const KEYS_FIRST = 4096
+const KEYS_KEPT = 2 ** 20
+const NO_BYTES: Uint8Array = new Uint8Array(0)
 
 export class Entries {
   readonly #heap: Heap
   /** Entries of at most so many bytes travel in the record; larger ones are made durable before it. */
   readonly #inlineBytes: number
+  /** What a change is made of, copied before anything else is done: the entry, or the key alone. */
   readonly #scratch: Uint8Array
   readonly #words: Uint32Array
   /** Views of the scratch's first bytes, by length in words of eight, made when they are first used. */
   readonly #views: (Uint8Array | undefined)[]
   /** By length: where `verifiedKey` puts keys. */
   readonly #keyViews: (Uint8Array | undefined)[] = new Array(KEY_VIEWS).fill(undefined)
+  /** By length: the key of a short entry in the scratch. */
+  readonly #takenKeys: (Uint8Array | undefined)[] = new Array(KEY_VIEWS).fill(undefined)
+  // What `take` has copied: the whole entry, or of a large one the lengths, and the value that is still the caller's.
+  #record = NO_BYTES
+  #recordBytes = 0
+  #keyTaken = NO_BYTES
+  #valueTaken = NO_BYTES
+  #valueTakenBytes = 0
   readonly #reader: ObjectReader
-  readonly #pool = new BytePool()
   /** Nobody's: what was touched must go somewhere. */
   touched = 0
   // What `read` has gone to and found: the entry, offset of the key in the entry, lengths.
@@ -48,7 +60,9 @@ export class Entries {
   /** More than one change may come in this transaction: what is staged must be found. */
   isBatch = false
   readonly #stagedPointers: number[] = []
-  readonly #stagedKeys: Uint8Array[] = []
+  /** Where in `#keys` those of the staged ones end, one behind the other. */
+  readonly #keyEnds: number[] = []
+  #keys = new Uint8Array(KEYS_FIRST)
   // Where they are: mostly new blocks, close to each other.
   #stagedFirst = Number.POSITIVE_INFINITY
   #stagedLast = 0
@@ -92,7 +106,7 @@ export class Entries {
   compare(pointer: number, key: Uint8Array): number {
     if (this.isBatch) {
       const staged = this.#staged(pointer)
-      if (staged !== -1) return compareBytes(this.#stagedKeys[staged]!, key)
+      if (staged !== -1) return compareBytes(this.#stagedKey(staged), key)
     }
     this.read(pointer)
     return this.#reader.compare(this.keyAt, this.keyBytes, key)
@@ -102,45 +116,23 @@ export class Entries {
   key(pointer: number): Uint8Array {
     if (this.isBatch) {
       const staged = this.#staged(pointer)
-      if (staged !== -1) return new Uint8Array(this.#stagedKeys[staged]!)
+      if (staged !== -1) return this.#stagedKey(staged).slice()
     }
     this.read(pointer)
-    const key = new Uint8Array(this.keyBytes)
-    this.#reader.copyOut(this.keyAt, this.keyBytes, key)
-    return key
+    return this.#reader.copy(this.keyAt, this.keyBytes)
   }
 
   /** A copy of the value of the entry that was gone to last. */
   value(): Uint8Array {
-    const { valueBytes } = this
-    const pool = this.#pool
-    const at = pool.place(valueBytes)
-    this.#reader.copyOut(this.keyAt + this.keyBytes, valueBytes, pool.bytes, at)
-    return new Uint8Array(pool.buffer, at, valueBytes)
+    return this.#reader.copy(this.keyAt + this.keyBytes, this.valueBytes)
   }
 
-  /** Copies as much of that value as fits. Returns the length of all of it. */
-  valueInto(target: Uint8Array): number {
+  /** Copies as much of that value as fits into `bytes` of the target. Returns the length of all of it. */
+  valueInto(target: Uint8Array, bytes: number): number {
     const { valueBytes } = this
-    const length = valueBytes < target.length ? valueBytes : target.length
+    const length = valueBytes < bytes ? valueBytes : bytes
     this.#reader.copyOut(this.keyAt + this.keyBytes, length, target)
     return valueBytes
-  }
-
-  /**
-   * Copies the key of the entry that was gone to last, and right behind it its value. Returns where in
-   * `copies` they are.
-   */
-  copyBoth(): number {
-    const length = this.keyBytes + this.valueBytes
-    const at = this.#pool.place(length)
-    this.#reader.copyOut(this.keyAt, length, this.#pool.bytes, at)
-    return at
-  }
-
-  /** The buffer that was copied to last. */
-  get copies(): ArrayBufferLike {
-    return this.#pool.buffer
   }
 
   /** Brings an entry nearer to the processor, as much of it as the last one had, while others are on their way as well. */
@@ -153,7 +145,7 @@ export class Entries {
   head(pointer: number, prefix: number): number {
     if (this.isBatch) {
       const staged = this.#staged(pointer)
-      if (staged !== -1) return headOf(this.#stagedKeys[staged]!, prefix)
+      if (staged !== -1) return headOf(this.#stagedKey(staged), prefix)
     }
     this.read(pointer)
     if (prefix + 4 > this.keyBytes) return headOf(this.key(pointer), prefix)
@@ -199,43 +191,31 @@ export class Entries {
     return view
   }
 
-  /** Stages a new entry and returns its pointer. */
-  create(tx: Transaction, key: Uint8Array, value: Uint8Array): number {
-    const bytes = entryBytes(key.length, value.length)
-    if (bytes > this.#inlineBytes) return this.#createLarge(tx, key, value, bytes)
-    const pointer = tx.allocateObject(this.#heap, bytes, TYPE.ENTRY)
-    tx.writeObject(this.#heap, pointer, this.#encode(key, value))
-    if (this.isBatch) this.#stage(pointer, key)
-    return pointer
+  /**
+   * Copies the key of a change: its memory may be another thread's as well, and what is looked up must be what is
+   * stored. Returns the copy, which is valid until the next change.
+   */
+  takeKey(key: Uint8Array, keyBytes: number): Uint8Array {
+    if (SHORT_HEAD_BYTES + keyBytes > this.#inlineBytes) return copyOf(key, keyBytes)
+    this.#put(key, keyBytes, SHORT_HEAD_BYTES)
+    return this.#takenKey(SHORT_HEAD_BYTES, keyBytes)
   }
 
   /**
-   * Stages another value in the same object, when that has room for it and not much too much.
-   * Returns whether it has.
+   * The same of a whole entry, for `create` and `rewrite`. The value is read here, but that of a large entry, which is
+   * read once, into an object that nobody has.
    */
-  rewrite(tx: Transaction, pointer: number, key: Uint8Array, value: Uint8Array): boolean {
-    const bytes = entryBytes(key.length, value.length)
-    if (bytes > this.#inlineBytes) return false
-    // The search has just gone to it, unless it was found among what is staged.
-    const room = this.isBatch ? this.#heap.size(pointer) : this.#reader.size
-    if (bytes > room || bytes < room * REWRITE_SHARE) return false
-    tx.writeObject(this.#heap, pointer, this.#encode(key, value))
-    if (this.isBatch) this.#stage(pointer, key)
-    return true
-  }
-
-  /** The entry in the scratch, padded with zeros to words of eight bytes, which is what a record takes as it is. */
-  #encode(key: Uint8Array, value: Uint8Array): Uint8Array {
-    const scratch = this.#scratch
+  take(key: Uint8Array, keyBytes: number, value: Uint8Array, valueBytes: number): Uint8Array {
+    const bytes = entryBytes(keyBytes, valueBytes)
+    this.#recordBytes = bytes
+    if (bytes > this.#inlineBytes) return this.#takeLarge(key, keyBytes, value, valueBytes)
     const words = this.#words
-    const keyBytes = key.length
-    const valueBytes = value.length
-    const length = (entryBytes(keyBytes, valueBytes) + 7) >>> 3
+    const length = (bytes + 7) >>> 3
+    // Padded with zeros to words of eight bytes, which is what a record takes as it is.
     words[2 * length - 2] = 0
     words[2 * length - 1] = 0
-    let at: number
+    let at = SHORT_HEAD_BYTES
     if (isShort(keyBytes, valueBytes)) {
-      at = SHORT_HEAD_BYTES
       words[0] = shortHead(keyBytes, valueBytes)
     } else {
       at = LONG_HEAD_BYTES
@@ -243,14 +223,67 @@ export class Entries {
       words[1] = keyBytes
       words[2] = valueBytes
     }
+    this.#put(key, keyBytes, at)
+    this.#scratch.set(value, at + keyBytes)
+    this.#record = this.#views[length] ?? this.#makeView(length)
+    return this.#takenKey(at, keyBytes)
+  }
+
+  #makeView(length: number): Uint8Array {
+    const view = this.#viewOf(0, length * 8)
+    this.#views[length] = view
+    return view
+  }
+
+  #put(key: Uint8Array, keyBytes: number, at: number): void {
+    const scratch = this.#scratch
     if (keyBytes <= 32) for (let i = 0; i < keyBytes; i++) scratch[at + i] = key[i]!
     else scratch.set(key, at)
-    scratch.set(value, at + keyBytes)
-    const view = this.#views[length]
+  }
+
+  // Asking the scratch for its buffer takes longer than the copy.
+  #takenKey(at: number, keyBytes: number): Uint8Array {
+    if (at !== SHORT_HEAD_BYTES || keyBytes >= KEY_VIEWS) return this.#viewOf(at, keyBytes)
+    const view = this.#takenKeys[keyBytes]
     if (view !== undefined) return view
-    const made = new Uint8Array(scratch.buffer, 0, length * 8)
-    this.#views[length] = made
+    const made = this.#viewOf(at, keyBytes)
+    this.#takenKeys[keyBytes] = made
     return made
+  }
+
+  #viewOf(at: number, bytes: number): Uint8Array {
+    return new Uint8Array(this.#scratch.buffer, at, bytes)
+  }
+
+  #takeLarge(key: Uint8Array, keyBytes: number, value: Uint8Array, valueBytes: number): Uint8Array {
+    this.#keyTaken = copyOf(key, keyBytes)
+    this.#valueTaken = value
+    this.#valueTakenBytes = valueBytes
+    return this.#keyTaken
+  }
+
+  /** Stages the entry that was taken as a new one and returns its pointer. `key` is its key. */
+  create(tx: Transaction, key: Uint8Array): number {
+    if (this.#recordBytes > this.#inlineBytes) return this.#createLarge(tx)
+    const pointer = tx.allocateObject(this.#heap, this.#recordBytes, TYPE.ENTRY)
+    tx.writeObject(this.#heap, pointer, this.#record)
+    if (this.isBatch) this.#stage(pointer, key)
+    return pointer
+  }
+
+  /**
+   * Stages the entry that was taken in the object of another with its key, when that has room for it and not much too
+   * much. Returns whether it has.
+   */
+  rewrite(tx: Transaction, pointer: number, key: Uint8Array): boolean {
+    const bytes = this.#recordBytes
+    if (bytes > this.#inlineBytes) return false
+    // The search has just gone to it, unless it was found among what is staged.
+    const room = this.isBatch ? this.#heap.size(pointer) : this.#reader.size
+    if (bytes > room || bytes < room * REWRITE_SHARE) return false
+    tx.writeObject(this.#heap, pointer, this.#record)
+    if (this.isBatch) this.#stage(pointer, key)
+    return true
   }
 
   /** Stages a new object with these bytes. */
@@ -268,33 +301,53 @@ export class Entries {
     return pointer
   }
 
-  #createLarge(tx: Transaction, key: Uint8Array, value: Uint8Array, bytes: number): number {
+  #createLarge(tx: Transaction): number {
     const heap = this.#heap
-    const pointer = heap.reserve(bytes, TYPE.ENTRY)
+    const key = this.#keyTaken
+    const valueBytes = this.#valueTakenBytes
+    const pointer = heap.reserve(this.#recordBytes, TYPE.ENTRY)
     this.#reserved.push(pointer)
     let at = pointer
-    if (isShort(key.length, value.length)) {
-      heap.setUint32(at, shortHead(key.length, value.length))
+    if (isShort(key.length, valueBytes)) {
+      heap.setUint32(at, shortHead(key.length, valueBytes))
       at += SHORT_HEAD_BYTES
     } else {
       heap.setUint32(at, LONG)
       heap.setUint32(at + 4, key.length)
-      heap.setUint32(at + 8, value.length)
+      heap.setUint32(at + 8, valueBytes)
       at += LONG_HEAD_BYTES
     }
     heap.copyIn(at, key)
     // The place of an empty one may be behind the object.
-    if (value.length > 0) heap.copyIn(at + key.length, value)
+    if (valueBytes > 0) heap.copyIn(at + key.length, this.#valueTaken)
     // Durable, and then the record: see heap.publish.
     tx.publishObject(heap, pointer)
     return pointer
   }
 
   #stage(pointer: number, key: Uint8Array): void {
+    const staged = this.#keyEnds.length
+    const from = staged === 0 ? 0 : this.#keyEnds[staged - 1]!
+    const end = from + key.length
+    if (end > this.#keys.length) this.#growKeys(end)
+    const keys = this.#keys
+    if (key.length <= 32) for (let i = 0; i < key.length; i++) keys[from + i] = key[i]!
+    else keys.set(key, from)
     this.#stagedPointers.push(pointer)
-    this.#stagedKeys.push(key)
+    this.#keyEnds.push(end)
     if (pointer < this.#stagedFirst) this.#stagedFirst = pointer
     if (pointer > this.#stagedLast) this.#stagedLast = pointer
+  }
+
+  #growKeys(bytes: number): void {
+    const grown = new Uint8Array(Math.max(bytes, this.#keys.length * 2))
+    grown.set(this.#keys)
+    this.#keys = grown
+  }
+
+  #stagedKey(staged: number): Uint8Array {
+    const from = staged === 0 ? 0 : this.#keyEnds[staged - 1]!
+    return this.#keys.subarray(from, this.#keyEnds[staged]!)
   }
 
   /** Index among what is staged, -1 for what is on the device. */
@@ -308,10 +361,12 @@ export class Entries {
 
   /** The transaction has ended, this way or that. */
   settle(isCommitted: boolean): void {
+    this.#keyTaken = this.#valueTaken = NO_BYTES
     while (this.#stagedPointers.length > 0) {
       this.#stagedPointers.pop()
-      this.#stagedKeys.pop()
+      this.#keyEnds.pop()
     }
+    if (this.#keys.length > KEYS_KEPT) this.#keys = new Uint8Array(KEYS_FIRST)
     this.#stagedFirst = Number.POSITIVE_INFINITY
     this.#stagedLast = 0
     if (this.#indexed > 0) {
@@ -333,6 +388,12 @@ export class Entries {
       if ((error as PlinthError).code !== 'ERR_VOLUME_FAILED') throw error
     }
   }
+}
+
+function copyOf(key: Uint8Array, keyBytes: number): Uint8Array {
+  const copy = new Uint8Array(keyBytes)
+  copy.set(key)
+  return copy
 }
 
 function entryBytes(keyBytes: number, valueBytes: number): number {

@@ -32,7 +32,7 @@ import { type Hold, MapReader } from './reader.js'
 import { Retired } from './retired.js'
 import { MapSnapshot, type SnapshotParts } from './snapshot.js'
 import { Tree } from './tree.js'
-import { Writer } from './writer.js'
+import { type Change, Writer } from './writer.js'
 
 /** One change of a batch. */
 export type MapOperation =
@@ -108,17 +108,12 @@ export class OrderedMap extends MapReader {
 
   /** @internal Maps come from `open`. */
   private constructor(inside: Inside, retired: Retired) {
-    const { tree, entries } = inside
-    super(tree, entries)
+    const { volume, tree, entries } = inside
+    super(volume, tree, entries)
     this.#inside = inside
     this.#retired = retired
     this.#writer = new Writer({ ...inside, retired })
-    this.#snapshotParts = {
-      tree,
-      entries,
-      hold: (epoch) => this.#hold(epoch),
-      checkOpen: () => this.#checkOpen(),
-    }
+    this.#snapshotParts = { volume, tree, entries, hold: (epoch) => this.#hold(epoch) }
   }
 
   /**
@@ -126,28 +121,22 @@ export class OrderedMap extends MapReader {
    * @throws TypeError, RangeError for what is no key or value; PlinthError ERR_NO_SPACE, ERR_READ_ONLY, ERR_TX_ACTIVE
    */
   put(key: Uint8Array, value: Uint8Array): void {
-    checkKey(key)
-    checkValue(value)
-    this.#writer.put(key, value)
+    this.#writer.put(key, checkKey(key), value, checkValue(value))
   }
 
   /** The same; visible at once, durable when the promise resolves. Those that wait at the same time share one barrier. */
   putAsync(key: Uint8Array, value: Uint8Array): Promise<void> {
-    checkKey(key)
-    checkValue(value)
-    return this.#writer.putAsync(key, value)
+    return this.#writer.putAsync(key, checkKey(key), value, checkValue(value))
   }
 
   /** Deletes an entry. Whether there was one. */
   delete(key: Uint8Array): boolean {
-    checkKey(key)
-    return this.#writer.delete(key)
+    return this.#writer.delete(key, checkKey(key))
   }
 
   /** The same; visible at once, durable when the promise resolves. */
   deleteAsync(key: Uint8Array): Promise<void> {
-    checkKey(key)
-    return this.#writer.deleteAsync(key)
+    return this.#writer.deleteAsync(key, checkKey(key))
   }
 
   /**
@@ -155,40 +144,41 @@ export class OrderedMap extends MapReader {
    * @throws as `put`; PlinthError ERR_TX_TOO_LARGE when they do not fit one record of the log
    */
   batch(operations: readonly MapOperation[]): void {
-    checkOperations(operations)
-    this.#writer.batch(operations)
+    this.#writer.batch(takeOperations(operations))
   }
 
   /** The same; visible at once, durable when the promise resolves. */
   batchAsync(operations: readonly MapOperation[]): Promise<void> {
-    checkOperations(operations)
-    return this.#writer.batchAsync(operations)
+    return this.#writer.batchAsync(takeOperations(operations))
   }
 
   /** Deletes the entries of a range, some at a time: a crash within leaves the rest. Returns how many. */
   clear(range?: Range): number {
-    const { limit } = new Bounds(range)
+    const bounds = new Bounds(range)
     let cleared = 0
     for (;;) {
-      const keys: Uint8Array[] = []
-      const left = limit - cleared
-      for (const key of this.keys({ ...range, limit: Math.min(left, CLEAR_AT_ONCE) }))
-        keys.push(key)
-      if (keys.length === 0) return cleared
-      this.batch(keys.map((key) => ({ type: 'delete', key })))
-      cleared += keys.length
+      const changes: Change[] = []
+      const cursor = this.cursorOf(bounds.limited(Math.min(bounds.limit - cleared, CLEAR_AT_ONCE)))
+      try {
+        while (cursor.next()) changes.push(deletionOf(cursor.key))
+      } finally {
+        cursor.close()
+      }
+      if (changes.length === 0) return cleared
+      this.#writer.batch(changes)
+      cleared += changes.length
     }
   }
 
   /** The map as it is now, whatever comes; close it, else the space of what is overwritten stays taken. */
   snapshot(): MapSnapshot {
-    this.#checkOpen()
+    this.#inside.volume.ensureUsable()
     return new MapSnapshot(this.#snapshotParts)
   }
 
   /** @internal */
   protected override state(): Node {
-    this.#checkOpen()
+    this.#inside.volume.ensureUsable()
     return this.#inside.tree.root
   }
 
@@ -198,13 +188,16 @@ export class OrderedMap extends MapReader {
   }
 
   /** @internal The present state's entry is mostly known by its hash. */
-  protected override find(key: Uint8Array): boolean {
-    this.#checkOpen()
-    const { entries, index } = this.#inside
-    const hash = hashOf(key)
-    if (index.find(hash, key, entries) !== 0) return true
-    if (!super.find(key)) return false
-    index.add(hash, entries.pointer)
+  protected override find(key: Uint8Array, keyBytes: number): boolean {
+    const { volume, entries, index } = this.#inside
+    volume.ensureUsable()
+    // What only says that it is shorter or longer is looked up as it is.
+    const asked = key.length === keyBytes ? key : entries.takeKey(key, keyBytes)
+    if (index.find(hashOf(asked), asked, entries) !== 0) return true
+    // In memory that is shared it may be another one by now: the index must know what was found.
+    const own = entries.takeKey(key, keyBytes)
+    if (!this.search(own)) return false
+    index.add(hashOf(own), entries.pointer)
     return true
   }
 
@@ -219,16 +212,13 @@ export class OrderedMap extends MapReader {
 
   #drop(epoch: number): void {
     const { tree, volume } = this.#inside
+    if (this.#writer.isUnderWay) {
+      throw new PlinthError('ERR_REENTRANT', 'closed by a subscriber, within a change of the map')
+    }
     this.#holds.drop(epoch)
     tree.newest = this.#holds.newest
     tree.release(this.#holds.oldest)
     this.#retired.release(volume, this.#holds.oldest)
-  }
-
-  #checkOpen(): void {
-    if (!this.#inside.volume.isOpen) {
-      throw new PlinthError('ERR_VOLUME_CLOSED', 'the volume is closed')
-    }
   }
 }
 
@@ -252,17 +242,41 @@ function cacheBytesOf(options: MapOptions | undefined): number {
   return cacheBytes
 }
 
-function checkOperations(operations: readonly MapOperation[]): void {
+/**
+ * The operations as they are now. First each is read, once: what is not plain data runs its code here, and changes what it
+ * likes, the map included. Then they are checked. From there on nobody's code runs.
+ */
+function takeOperations(operations: readonly MapOperation[]): Change[] {
   if (!Array.isArray(operations)) {
     throw typeError('ERR_INVALID_ARG_TYPE', 'a batch must be an array of operations')
   }
-  for (const operation of operations) {
-    checkKey(operation?.key)
-    if (operation.type === 'put') checkValue(operation.value)
-    else if (operation.type !== 'delete') {
+  const { length } = operations
+  const read: Taken[] = []
+  for (let i = 0; i < length; i++) {
+    const operation = operations[i]
+    const type = operation?.type
+    const key = operation?.key
+    const value = type === 'put' ? operation.value : undefined
+    read.push({ type, key, keyBytes: 0, value, valueBytes: 0 })
+  }
+  for (const taken of read) {
+    taken.keyBytes = checkKey(taken.key)
+    if (taken.type === 'put') taken.valueBytes = checkValue(taken.value)
+    else if (taken.type !== 'delete') {
       throw typeError('ERR_INVALID_ARG_VALUE', "an operation's type must be 'put' or 'delete'")
     }
   }
+  return read
+}
+
+function deletionOf(key: Uint8Array): Change {
+  return { key, keyBytes: key.length, value: undefined, valueBytes: 0 }
+}
+
+interface Taken extends Change {
+  readonly type: unknown
+  keyBytes: number
+  valueBytes: number
 }
 
 /** Makes a heap that has nothing an empty map, in one transaction. */

@@ -1,5 +1,5 @@
 /** Ranges of keys as callers give them. */
-import { compareBytes } from './bytes.js'
+import { bytesIn, compareBytes } from './bytes.js'
 import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from './layout.js'
 
 /** Which keys, and in which order. Without bounds all, ascending. */
@@ -31,14 +31,27 @@ export class Bounds {
   readonly limit: number
 
   constructor(range: Range | undefined) {
-    if (range !== undefined) checkRange(range)
+    if (range !== undefined) checkNames(range)
+    // Read once: what a getter answers the next time was not checked.
     const { gt, gte, lt, lte, reverse = false, limit = Number.POSITIVE_INFINITY } = range ?? {}
+    checkRange({ gt, gte, lt, lte, reverse, limit })
     this.lower = copyOf(gt ?? gte)
     this.isAfter = gt !== undefined
     this.upper = copyOf(lt ?? lte)
     this.isBefore = lt !== undefined
     this.reverse = reverse
     this.limit = this.#isEmpty() ? 0 : limit
+  }
+
+  /** The same with another limit. */
+  limited(limit: number): Bounds {
+    const { lower, upper, reverse } = this
+    return new Bounds({
+      [this.isAfter ? 'gt' : 'gte']: lower,
+      [this.isBefore ? 'lt' : 'lte']: upper,
+      reverse,
+      limit,
+    })
   }
 
   /** Bounds that leave nothing between them: a leaf must not be asked for both. */
@@ -65,7 +78,7 @@ function copyOf(bound: Uint8Array | undefined): Uint8Array | undefined {
   return bound && new Uint8Array(bound)
 }
 
-function checkRange(range: Range): void {
+function checkNames(range: Range): void {
   if (range === null || typeof range !== 'object') {
     throw typeError('ERR_INVALID_ARG_TYPE', 'a range must be an object')
   }
@@ -74,7 +87,9 @@ function checkRange(range: Range): void {
       throw typeError('ERR_UNKNOWN_OPTION', `a range has ${NAMES.join(', ')}, not '${name}'`)
     }
   }
-  const { gt, gte, lt, lte, reverse, limit } = range
+}
+
+function checkRange({ gt, gte, lt, lte, reverse, limit }: Range): void {
   for (const key of [gt, gte, lt, lte]) if (key !== undefined) checkKey(key)
   if ((gt !== undefined && gte !== undefined) || (lt !== undefined && lte !== undefined)) {
     throw typeError('ERR_INVALID_ARG_VALUE', 'a range has one lower and one upper bound')
@@ -88,28 +103,31 @@ function checkRange(range: Range): void {
   }
 }
 
-export function checkKey(key: unknown): asserts key is Uint8Array {
-  if (!(key instanceof Uint8Array)) {
-    throw typeError('ERR_INVALID_ARG_TYPE', 'a key must be a Uint8Array')
+/** Returns how many bytes it has. */
+export function checkKey(key: unknown): number {
+  const bytes = bytesIn(key)
+  if (bytes < 0) throw typeError('ERR_INVALID_ARG_TYPE', 'a key must be a Uint8Array')
+  if (bytes > KEY_BYTES_MAX) {
+    throw rangeError(`a key has at most ${KEY_BYTES_MAX} bytes, not ${bytes}`)
   }
-  if (key.length > KEY_BYTES_MAX) {
-    throw rangeError(`a key has at most ${KEY_BYTES_MAX} bytes, not ${key.length}`)
-  }
+  return bytes
 }
 
-export function checkValue(value: unknown): asserts value is Uint8Array {
-  if (!(value instanceof Uint8Array)) {
-    throw typeError('ERR_INVALID_ARG_TYPE', 'a value must be a Uint8Array')
+/** Returns how many bytes it has. */
+export function checkValue(value: unknown): number {
+  const bytes = bytesIn(value)
+  if (bytes < 0) throw typeError('ERR_INVALID_ARG_TYPE', 'a value must be a Uint8Array')
+  if (bytes > VALUE_BYTES_MAX) {
+    throw rangeError(`a value has at most ${VALUE_BYTES_MAX} bytes, not ${bytes}`)
   }
-  if (value.length > VALUE_BYTES_MAX) {
-    throw rangeError(`a value has at most ${VALUE_BYTES_MAX} bytes, not ${value.length}`)
-  }
+  return bytes
 }
 
-export function checkTarget(target: unknown): asserts target is Uint8Array {
-  if (!(target instanceof Uint8Array)) {
-    throw typeError('ERR_INVALID_ARG_TYPE', 'the target must be a Uint8Array')
-  }
+/** Returns how many bytes it has. */
+export function checkTarget(target: unknown): number {
+  const bytes = bytesIn(target)
+  if (bytes < 0) throw typeError('ERR_INVALID_ARG_TYPE', 'the target must be a Uint8Array')
+  return bytes
 }
 
 export function typeError(code: string, message: string): TypeError {

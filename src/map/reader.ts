@@ -1,4 +1,5 @@
 /** Reading one state of the map: the present one (OrderedMap) or one that is held (MapSnapshot). */
+import type { Volume } from '../index.js'
 import { Cursor } from './cursor.js'
 import type { Entries } from './entries.js'
 import type { Node } from './inner.js'
@@ -12,11 +13,13 @@ export interface Hold {
 }
 
 export abstract class MapReader {
+  readonly #volume: Volume
   readonly #tree: Tree
   readonly #entries: Entries
 
   /** @internal */
-  constructor(tree: Tree, entries: Entries) {
+  constructor(volume: Volume, tree: Tree, entries: Entries) {
+    this.#volume = volume
     this.#tree = tree
     this.#entries = entries
   }
@@ -27,12 +30,12 @@ export abstract class MapReader {
   protected abstract hold(): Hold
 
   /**
-   * A copy of the value of this key, undefined for none.
-   * @throws TypeError, RangeError for what is no key; PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_CORRUPT
+   * A copy of the value of this key, which nobody else has; undefined for none.
+   * @throws TypeError, RangeError for what is no key; PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED,
+   *   ERR_REENTRANT, ERR_VOLUME_CORRUPT
    */
   get(key: Uint8Array): Uint8Array | undefined {
-    checkKey(key)
-    return this.find(key) ? this.#entries.value() : undefined
+    return this.find(key, checkKey(key)) ? this.#entries.value() : undefined
   }
 
   /**
@@ -40,19 +43,23 @@ export abstract class MapReader {
    * value, -1 when there is none. Allocates nothing.
    */
   getInto(key: Uint8Array, target: Uint8Array): number {
-    checkKey(key)
-    checkTarget(target)
-    return this.find(key) ? this.#entries.valueInto(target) : -1
+    const keyBytes = checkKey(key)
+    const targetBytes = checkTarget(target)
+    return this.find(key, keyBytes) ? this.#entries.valueInto(target, targetBytes) : -1
   }
 
   /** Whether there is an entry with this key. */
   has(key: Uint8Array): boolean {
-    checkKey(key)
-    return this.find(key)
+    return this.find(key, checkKey(key))
   }
 
   /** @internal Goes to the entry with this key; whether there is one. */
-  protected find(key: Uint8Array): boolean {
+  protected find(key: Uint8Array, keyBytes: number): boolean {
+    return this.search(this.#entries.takeKey(key, keyBytes))
+  }
+
+  /** @internal The same in the tree; nobody else has the key. */
+  protected search(key: Uint8Array): boolean {
     const root = this.state()
     this.#tree.begin()
     const leaf = this.#tree.trace(root, key)
@@ -62,39 +69,49 @@ export abstract class MapReader {
 
   /** A cursor before the first entry of a range. It holds this state until it is closed. */
   cursor(range?: Range): Cursor {
-    const bounds = new Bounds(range)
+    return this.cursorOf(new Bounds(range))
+  }
+
+  /** @internal */
+  protected cursorOf(bounds: Bounds): Cursor {
     const root = this.state()
-    return new Cursor({ tree: this.#tree, entries: this.#entries, root, bounds, hold: this.hold() })
+    return new Cursor({
+      volume: this.#volume,
+      tree: this.#tree,
+      entries: this.#entries,
+      root,
+      bounds,
+      hold: this.hold(),
+    })
   }
 
   /**
    * Keys and values of a range, in order, as they are at the first step: what is written while it
    * runs is not seen. Copies.
    */
-  *entries(range?: Range): Generator<[key: Uint8Array, value: Uint8Array], void, undefined> {
-    const cursor = this.cursor(range)
-    try {
-      while (cursor.next()) yield [cursor.key, cursor.value]
-    } finally {
-      cursor.close()
-    }
+  entries(range?: Range): Generator<[key: Uint8Array, value: Uint8Array], void, undefined> {
+    return this.#walk(range, entryAt)
   }
 
   /** Keys of a range, as `entries`. */
-  *keys(range?: Range): Generator<Uint8Array, void, undefined> {
-    const cursor = this.cursor(range)
-    try {
-      while (cursor.next()) yield cursor.key
-    } finally {
-      cursor.close()
-    }
+  keys(range?: Range): Generator<Uint8Array, void, undefined> {
+    return this.#walk(range, keyAt)
   }
 
   /** Values of a range, as `entries`. */
-  *values(range?: Range): Generator<Uint8Array, void, undefined> {
+  values(range?: Range): Generator<Uint8Array, void, undefined> {
+    return this.#walk(range, valueAt)
+  }
+
+  *#walk<T>(range: Range | undefined, take: (at: Cursor) => T): Generator<T, void, undefined> {
     const cursor = this.cursor(range)
     try {
-      while (cursor.next()) yield cursor.value
+      while (cursor.next()) {
+        const taken = take(cursor)
+        // Whoever has all that was asked for mostly does not come again to hear that there is no more.
+        if (cursor.isLast) cursor.close()
+        yield taken
+      }
     } finally {
       cursor.close()
     }
@@ -111,4 +128,16 @@ export abstract class MapReader {
     }
     return count
   }
+}
+
+function entryAt(cursor: Cursor): [key: Uint8Array, value: Uint8Array] {
+  return [cursor.key, cursor.value]
+}
+
+function keyAt(cursor: Cursor): Uint8Array {
+  return cursor.key
+}
+
+function valueAt(cursor: Cursor): Uint8Array {
+  return cursor.value
 }

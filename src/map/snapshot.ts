@@ -1,16 +1,16 @@
 /** A state of the map that stays as it was. */
-import { PlinthError } from '../index.js'
+import { PlinthError, type Volume } from '../index.js'
 import type { Entries } from './entries.js'
 import type { Node } from './inner.js'
 import { type Hold, MapReader } from './reader.js'
 import type { Tree } from './tree.js'
 
 export interface SnapshotParts {
+  readonly volume: Volume
   readonly tree: Tree
   readonly entries: Entries
   /** Holds the present state, or once more that of a held epoch. */
   readonly hold: (epoch: number | undefined) => Hold
-  readonly checkOpen: () => void
 }
 
 /**
@@ -25,7 +25,7 @@ export class MapSnapshot extends MapReader {
 
   /** @internal Snapshots come from the map. */
   constructor(parts: SnapshotParts) {
-    super(parts.tree, parts.entries)
+    super(parts.volume, parts.tree, parts.entries)
     this.#parts = parts
     this.#root = parts.tree.root
     this.#held = parts.hold(undefined)
@@ -34,7 +34,7 @@ export class MapSnapshot extends MapReader {
   /** @internal */
   protected override state(): Node {
     if (this.#isClosed) throw new PlinthError('ERR_SNAPSHOT_CLOSED', 'this snapshot was closed')
-    this.#parts.checkOpen()
+    this.#parts.volume.ensureUsable()
     return this.#root
   }
 
@@ -46,8 +46,8 @@ export class MapSnapshot extends MapReader {
   /** Lets go of the state. Cursors that were made of it go on. Safe to call twice. */
   close(): void {
     if (this.#isClosed) return
-    this.#isClosed = true
     this.#held.drop()
+    this.#isClosed = true
   }
 
   /** The same as `close`, for `using`. */

@@ -24,12 +24,21 @@ import {
   TYPE,
 } from './layout.js'
 import type { Leaf } from './leaf.js'
-import type { MapOperation } from './ordered-map.js'
 import type { Retired } from './retired.js'
 import type { Tree } from './tree.js'
 
 /** A leaf with at most so many entries moves to its left neighbour if both have at most so many. */
 const MERGE = { entries: 16, together: 48 }
+const NO_KEY: Uint8Array = new Uint8Array(0)
+
+/** A change of a batch. Key and value are the caller's, and so many bytes of them count. */
+export interface Change {
+  readonly key: Uint8Array
+  readonly keyBytes: number
+  /** Undefined to delete. */
+  readonly value: Uint8Array | undefined
+  readonly valueBytes: number
+}
 
 export interface WriterParts {
   readonly volume: Volume
@@ -50,11 +59,13 @@ export class Writer {
   readonly #leafWords = new Uint32Array(LEAF_BYTES / 4)
   readonly #leafBytes = new Uint8Array(this.#leafWords.buffer)
   readonly #slotBytes = this.#leafBytes.subarray(SLOTS_AT)
+  /** Between the beginning and the end of a change, when what is in memory is half of it. */
+  isUnderWay = false
   // The change under way: a function that is made once takes it from here.
-  #operations: readonly MapOperation[] | undefined
-  #key: Uint8Array | undefined
-  /** Undefined to delete. */
-  #value: Uint8Array | undefined
+  #changes: readonly Change[] | undefined
+  /** A copy. */
+  #key: Uint8Array = NO_KEY
+  #isPut = false
   #isStaged = false
   /** Whether the index was told of what is staged. */
   #isIndexed = false
@@ -71,43 +82,62 @@ export class Writer {
     this.#work = (tx) => this.#stage(tx)
   }
 
-  put(key: Uint8Array, value: Uint8Array): void {
-    this.#key = key
-    this.#value = value
+  put(key: Uint8Array, keyBytes: number, value: Uint8Array, valueBytes: number): void {
+    this.#volume.ensureUsable()
+    this.#begin(this.#entries.take(key, keyBytes, value, valueBytes), true, undefined)
     this.#run()
   }
 
-  putAsync(key: Uint8Array, value: Uint8Array): Promise<void> {
-    this.#key = key
-    this.#value = value
+  putAsync(
+    key: Uint8Array,
+    keyBytes: number,
+    value: Uint8Array,
+    valueBytes: number,
+  ): Promise<void> {
+    const refused = this.#refused()
+    if (refused !== undefined) return refused
+    this.#begin(this.#entries.take(key, keyBytes, value, valueBytes), true, undefined)
     return this.#runAsync()
   }
 
-  delete(key: Uint8Array): boolean {
-    this.#key = key
-    this.#value = undefined
+  delete(key: Uint8Array, keyBytes: number): boolean {
+    this.#volume.ensureUsable()
+    this.#begin(this.#entries.takeKey(key, keyBytes), false, undefined)
     this.#run()
     return this.#deleted > 0
   }
 
-  deleteAsync(key: Uint8Array): Promise<void> {
-    this.#key = key
-    this.#value = undefined
+  deleteAsync(key: Uint8Array, keyBytes: number): Promise<void> {
+    const refused = this.#refused()
+    if (refused !== undefined) return refused
+    this.#begin(this.#entries.takeKey(key, keyBytes), false, undefined)
     return this.#runAsync()
   }
 
-  batch(operations: readonly MapOperation[]): void {
-    this.#operations = operations
+  batch(changes: readonly Change[]): void {
+    this.#volume.ensureUsable()
+    this.#begin(NO_KEY, false, changes)
     this.#run()
   }
 
-  batchAsync(operations: readonly MapOperation[]): Promise<void> {
-    this.#operations = operations
+  batchAsync(changes: readonly Change[]): Promise<void> {
+    const refused = this.#refused()
+    if (refused !== undefined) return refused
+    this.#begin(NO_KEY, false, changes)
     return this.#runAsync()
   }
 
+  /** Before anything of this is touched: whoever calls it may be within a change. */
+  #refused(): Promise<void> | undefined {
+    try {
+      this.#volume.ensureUsable()
+      return undefined
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
   #run(): void {
-    this.#begin()
     try {
       this.#volume.transact(this.#work)
     } finally {
@@ -116,31 +146,37 @@ export class Writer {
   }
 
   #runAsync(): Promise<void> {
-    this.#begin()
     // The function has run, or was refused, when this returns; only the waiting is left.
     const durable = this.#volume.transactAsync(this.#work)
     this.#end()
     return durable
   }
 
-  #begin(): void {
+  #begin(key: Uint8Array, isPut: boolean, changes: readonly Change[] | undefined): void {
+    this.isUnderWay = true
+    this.#key = key
+    this.#isPut = isPut
+    this.#changes = changes
     this.#isStaged = false
     this.#isIndexed = false
     this.#deleted = 0
     this.#tree.begin()
     this.#retired.begin()
-    this.#entries.isBatch = this.#operations !== undefined
+    this.#entries.isBatch = changes !== undefined
   }
 
   #stage(tx: Transaction): void {
-    const operations = this.#operations
-    if (operations === undefined) {
-      this.#change(tx, this.#key!, this.#value)
+    const changes = this.#changes
+    if (changes === undefined) {
+      this.#change(tx, this.#key, this.#isPut)
     } else {
-      for (let i = 0; i < operations.length; i++) {
-        const operation = operations[i]!
-        const value = operation.type === 'put' ? operation.value : undefined
-        this.#change(tx, operation.key, value)
+      for (let i = 0; i < changes.length; i++) {
+        const { key, keyBytes, value, valueBytes } = changes[i]!
+        const isPut = value !== undefined
+        const own = isPut
+          ? this.#entries.take(key, keyBytes, value, valueBytes)
+          : this.#entries.takeKey(key, keyBytes)
+        this.#change(tx, own, isPut)
       }
     }
     this.#isStaged = true
@@ -151,9 +187,9 @@ export class Writer {
    * more. Else the transaction was refused.
    */
   #end(): void {
-    this.#operations = undefined
-    this.#key = undefined
-    this.#value = undefined
+    this.isUnderWay = false
+    this.#changes = undefined
+    this.#key = NO_KEY
     this.#entries.settle(this.#isStaged)
     if (this.#isStaged) {
       this.#tree.settle()
@@ -164,38 +200,32 @@ export class Writer {
     }
   }
 
-  #change(tx: Transaction, key: Uint8Array, value: Uint8Array | undefined): void {
+  /** Of a put the entry was taken. */
+  #change(tx: Transaction, key: Uint8Array, isPut: boolean): void {
     const tree = this.#tree
     const entries = this.#entries
     const hash = hashOf(key)
     // 1. Over an entry that is known: no leaf is looked at.
-    if (value !== undefined && tree.newest === 0) {
+    if (isPut && tree.newest === 0) {
       const known = this.#index.find(hash, key, entries)
-      if (known !== 0 && entries.rewrite(tx, known, key, value)) return
+      if (known !== 0 && entries.rewrite(tx, known, key)) return
     }
     // 2. Its leaf, and what that has.
     const leaf = tree.trace(tree.root, key)
     const index = leaf.search(key, entries)
-    if (value === undefined) {
+    if (!isPut) {
       if (entries.isEqual) this.#remove(tx, leaf, index, hash)
     } else if (entries.isEqual) {
-      this.#replace(tx, leaf, index, hash, key, value)
+      this.#replace(tx, leaf, index, hash, key)
     } else {
-      this.#insert(tx, leaf, index, hash, key, value)
+      this.#insert(tx, leaf, index, hash, key)
     }
   }
 
-  #replace(
-    tx: Transaction,
-    leaf: Leaf,
-    at: number,
-    hash: number,
-    key: Uint8Array,
-    value: Uint8Array,
-  ): void {
+  #replace(tx: Transaction, leaf: Leaf, at: number, hash: number, key: Uint8Array): void {
     const old = leaf.pointerAt(at)
-    if (this.#tree.newest === 0 && this.#entries.rewrite(tx, old, key, value)) return
-    const pointer = this.#entries.create(tx, key, value)
+    if (this.#tree.newest === 0 && this.#entries.rewrite(tx, old, key)) return
+    const pointer = this.#entries.create(tx, key)
     const own = this.#tree.own(leaf)
     const slot = own.slotAt(at)
     this.#setSlot(tx, own, slot, pointer)
@@ -204,15 +234,8 @@ export class Writer {
     this.#index.add(hash, pointer)
   }
 
-  #insert(
-    tx: Transaction,
-    leaf: Leaf,
-    index: number,
-    hash: number,
-    key: Uint8Array,
-    value: Uint8Array,
-  ): void {
-    const pointer = this.#entries.create(tx, key, value)
+  #insert(tx: Transaction, leaf: Leaf, index: number, hash: number, key: Uint8Array): void {
+    const pointer = this.#entries.create(tx, key)
     let own = this.#tree.own(leaf)
     let at = index
     if (own.count === LEAF_SLOTS) {

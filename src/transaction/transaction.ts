@@ -128,9 +128,9 @@ export class Transaction {
    */
   write(chunk: Chunk, offset: number, bytes: Uint8Array): void {
     const mapping = this.#mapping(chunk)
-    checkBytes(bytes, 'bytes')
-    checkRange(chunk, offset, bytes.length)
-    this.#batch.write(mapping, offset, bytes)
+    const length = checkBytes(bytes, 'bytes')
+    checkRange(chunk, offset, length)
+    this.#batch.write(mapping, offset, bytes, length)
   }
 
   /** Writes a 32-bit word, little-endian; 0 to 2^32 - 1. */
@@ -199,9 +199,9 @@ export class Transaction {
    */
   writeObject(heap: Heap, address: number, bytes: Uint8Array): void {
     const space = this.#space(heap)
-    checkBytes(bytes, 'bytes')
-    const chunk = this.#heaps.reach(space, address, bytes.length)
-    this.#batch.write(chunk.mapping, this.#heaps.offset, bytes)
+    const length = checkBytes(bytes, 'bytes')
+    const chunk = this.#heaps.reach(space, address, length)
+    this.#batch.write(chunk.mapping, this.#heaps.offset, bytes, length)
   }
 
   /** Writes a 32-bit word of an object. */

@@ -17,7 +17,7 @@ import { type HeapOptions, Heaps } from '../heap/heaps.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import { volumeSeed } from '../layout/superblock.js'
-import { isObserved, observe } from '../log/diagnostics.js'
+import { isObserved, observe, refuseSubscriber } from '../log/diagnostics.js'
 import type { Log } from '../log/log.js'
 import { countersOf, type Media } from '../media/media.js'
 import { refuseOwnType, Transaction } from '../transaction/transaction.js'
@@ -206,6 +206,16 @@ export class Volume {
   /** False after `close`. */
   get isOpen(): boolean {
     return this.#state === 'open'
+  }
+
+  /**
+   * Throws unless the volume may be used now. For engines that keep state of their own in memory: called
+   * first, it refuses before they have changed that.
+   * @throws PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED, ERR_REENTRANT in a subscriber of
+   *   `plinth:operation` that is being told of this volume
+   */
+  ensureUsable(): void {
+    this.#checkOpen()
   }
 
   /** What this volume is and how it is used. Can be asked of a closed one too. */
@@ -516,6 +526,7 @@ export class Volume {
    */
   close(): void {
     if (this.#state === 'closed') return
+    refuseSubscriber(this.#log)
     if (isObserved(this.#log)) return void observe('close', this.#log, this, this.close)
     if (this.#transaction.isActive) throw transactionActive()
     this.#state = 'closed'
@@ -547,6 +558,7 @@ export class Volume {
       throw new PlinthError('ERR_VOLUME_CLOSED', 'the volume is closed')
     }
     if (this.#media.failure !== undefined) throw this.#media.failure
+    if (this.#log.isTelling) refuseSubscriber(this.#log)
   }
 
   #checkWritable(): void {

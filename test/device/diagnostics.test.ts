@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import diagnostics from 'node:diagnostics_channel'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import type { Chunk, Counters, Heap, OperationMessage, Volume } from 'plinth'
+import type { Chunk, Counters, Heap, OperationMessage, PlinthError, Volume } from 'plinth'
 import { MIB, places, tmpfsLine, tmpfsPage, withVolume } from '../support/devices.js'
 
 const CHANNEL = 'plinth:operation'
@@ -346,14 +346,35 @@ describe('messages', { skip }, () => {
     })
   })
 
-  it('find the volume as it is after the operation, and its use by a subscriber is told to none', () => {
-    onBench(tmpfsLine, ({ volume, chunk, other }) => {
+  it('come when the operation is complete, and refuse what a subscriber calls of the volume', () => {
+    onBench(tmpfsLine, ({ volume, chunk, other, heap, object }) => {
+      const codes = new Map<string, unknown>()
       const seen: unknown[] = []
-      const use = (message: unknown) => {
-        seen.push((message as OperationMessage).operation, volume.chunks().length)
-        volume.transact((tx) => tx.setUint32(chunk, 0, seen.length))
+      const calls: Record<string, () => unknown> = {
+        chunks: () => volume.chunks(),
+        stats: () => volume.stats(),
+        transact: () => volume.transact((tx) => tx.setUint32(chunk, 0, 7)),
+        allocate: () => volume.allocate({ size: 4096 }),
+        checkpoint: () => volume.checkpoint(),
+        heap: () => volume.heap('another'),
+        'heap.free': () => heap.free(object),
+        'heap.copyIn': () => heap.copyIn(object, bytes(8)),
+        'chunk.write': () => chunk.write(0, bytes(8)),
+        'chunk.close': () => chunk.close(),
+        close: () => volume.close(),
       }
-      const before = volume.chunks().length
+      const use = (message: unknown) => {
+        seen.push((message as OperationMessage).operation)
+        for (const [name, call] of Object.entries(calls)) {
+          try {
+            call()
+            codes.set(name, 'was done')
+          } catch (error) {
+            codes.set(name, (error as PlinthError).code)
+          }
+        }
+      }
+      const before = volume.stats()
       diagnostics.subscribe(CHANNEL, use)
       try {
         volume.free(other)
@@ -366,7 +387,9 @@ describe('messages', { skip }, () => {
       } finally {
         diagnostics.unsubscribe(CHANNEL, use)
       }
-      assert.deepEqual(seen, ['free', before - 1, 'transact', before - 1])
+      assert.deepEqual(seen, ['free', 'transact'])
+      for (const name of Object.keys(calls)) assert.equal(codes.get(name), 'ERR_REENTRANT', name)
+      assert.equal(volume.stats().chunks, before.chunks - 1)
       assert.deepEqual(volume.check(), [])
     })
   })

@@ -1,19 +1,20 @@
 /**
- * Restoring: the directory of the stream first, so that everything that can be refused is refused
- * before the target is touched; then a volume that says it is incomplete until all of it is durable.
+ * `plinth restore`: the directory of the stream first, so that everything that can be refused is refused
+ * before the target is touched; then the volume is filled.
  */
 import { existsSync } from 'node:fs'
-import { type Chunk, printable, type Restore, Volume } from '../index.js'
+import { printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { CommandError, EXIT, usage } from './errors.js'
 import { inputOf } from './files.js'
 import { facts, type JsonOption, next, PLINTH, print, shell } from './output.js'
 import { progress } from './progress.js'
+import { fillVolume, type Layout } from './stream/fill-volume.js'
 import { type Dump, readDump } from './stream/read-dump.js'
 import type { DumpedVolume } from './stream/write-dump.js'
 import { formatBytes, formatDate, parseBytes, plural } from './units.js'
-import { contentsOf, dataArea } from './volume.js'
+import { contentsOf } from './volume.js'
 
 interface Options extends JsonOption {
   readonly input?: string
@@ -25,8 +26,6 @@ interface Options extends JsonOption {
   readonly dryRun?: boolean
   readonly force?: boolean
 }
-
-type Layout = 'same' | 'new'
 
 /** What will be formatted. */
 interface Plan {
@@ -165,109 +164,12 @@ async function fill(path: string, dump: Dump, plan: Plan, options: Options): Pro
     )
   }
   const format = { size, granule, logSize, label, force: contents !== undefined }
-  const { uuid, created } = dump.about
-  const like = layout === 'same' ? { uuid, created: new Date(created) } : undefined
-  const target = Volume.restore(path, { ...format, like })
   const bar = progress('restore', dump.about.bytes, options.json)
   try {
-    const chunks = layout === 'same' ? placeAll(target, dump) : allocateAll(target, dump)
-    await writeAll(target.volume, chunks, dump, bar.advance)
-    target.finish()
-  } catch (error) {
-    target.abandon()
-    throw incomplete(error, path)
+    await fillVolume(path, dump, layout, format, bar.advance)
   } finally {
     bar.end()
   }
-}
-
-/** What failed, and what that means for the target. */
-function incomplete(error: unknown, path: string): unknown {
-  if (!(error instanceof Error)) return error
-  error.message += `; ${printable(path)} is left incomplete and says so`
-  return error
-}
-
-/** Chunks in one transaction: every log can take them. */
-const CHUNKS_AT_ONCE = 100
-
-/** Ids of the chunks in the new volume, in the order of the directory. */
-function placeAll({ volume, place }: Restore, { about, chunks }: Dump): number[] {
-  const data = dataArea(volume.stats().areas)
-  if (data.offset !== about.dataOffset) {
-    throw new CommandError(
-      EXIT.DEVICE,
-      'ERR_LAYOUT',
-      'this version of plinth lays such a volume out differently',
-    )
-  }
-  for (const some of inGroups(chunks)) place(some)
-  return chunks.map(({ id }) => id)
-}
-
-function allocateAll({ volume }: Restore, { chunks }: Dump): number[] {
-  const ids: number[] = []
-  // The largest first: what is left over between them fits the small ones.
-  const order = chunks.map((_, i) => i).sort((a, b) => chunks[b]!.size - chunks[a]!.size)
-  for (const some of inGroups(order)) {
-    volume.transact((tx) => {
-      for (const index of some) {
-        const { name, type, size } = chunks[index]!
-        const chunk = tx.allocate({ size, name, type })
-        ids[index] = chunk.id
-      }
-    })
-  }
-  return ids
-}
-
-function inGroups<T>(all: readonly T[]): T[][] {
-  const groups: T[][] = []
-  for (let i = 0; i < all.length; i += CHUNKS_AT_ONCE) groups.push(all.slice(i, i + CHUNKS_AT_ONCE))
-  return groups
-}
-
-async function writeAll(
-  volume: Volume,
-  ids: readonly number[],
-  { data }: Dump,
-  advance: (bytes: number) => void,
-): Promise<void> {
-  let index = -1
-  let chunk: Chunk | undefined
-  let reached = 0
-  // Ends the chunk that is being written, and those that have no data at all.
-  const moveTo = (wanted: number) => {
-    while (index < wanted) {
-      if (chunk !== undefined) {
-        advance(clear(chunk, reached, chunk.size))
-        chunk.close()
-      }
-      index++
-      reached = 0
-      chunk = index < ids.length ? volume.ownedChunk(ids[index]!) : undefined
-    }
-  }
-  for await (const stretch of data) {
-    moveTo(stretch.index)
-    advance(clear(chunk!, reached, stretch.offset))
-    chunk!.write(stretch.offset, stretch.bytes)
-    reached = stretch.offset + stretch.bytes.length
-    advance(stretch.bytes.length)
-  }
-  moveTo(ids.length)
-}
-
-const ZEROS = Buffer.alloc(1024 * 1024)
-
-/** Makes a range zero. What is zero already, as in a new file, is not written. Returns its bytes. */
-function clear(chunk: Chunk, from: number, to: number): number {
-  const { bytes } = chunk
-  for (let at = from; at < to; at += ZEROS.length) {
-    const zeros = ZEROS.subarray(0, Math.min(ZEROS.length, to - at))
-    if (zeros.compare(bytes, at, at + zeros.length) !== 0) chunk.write(at, zeros)
-  }
-  return to - from
 }
 
 function resultText(path: string, value: Plan & { dryRun: boolean; from: DumpedVolume }): string {

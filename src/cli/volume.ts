@@ -88,13 +88,19 @@ export function findChunk(volume: Volume, asked: string): Chunk {
   )
 }
 
-const HEAP_PREFIX = 'heap:'
+const HEAP_NAME = /^heap:(.+)$/s
 
 export const isHeap = ({ type }: ChunkInfo): boolean => type === 'plinth.heap'
 
 /** The heaps of a volume by the id of their root chunk. */
 export function heapNames(chunks: readonly ChunkInfo[]): Map<number, string> {
-  return new Map(chunks.filter(isHeap).map(({ id, name }) => [id, name!.slice(HEAP_PREFIX.length)]))
+  const heaps = new Map<number, string>()
+  for (const chunk of chunks) {
+    const name = isHeap(chunk) ? HEAP_NAME.exec(chunk.name ?? '')?.[1] : undefined
+    // Without one it is damage, which check tells of.
+    if (name !== undefined) heaps.set(chunk.id, name)
+  }
+  return heaps
 }
 
 /** Which heap a chunk belongs to; undefined for a chunk of its own. */

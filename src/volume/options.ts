@@ -101,7 +101,7 @@ export interface ProbeOptions {
 }
 
 const DEVICE_OPTIONS = ['backend', 'granularity', 'unsafeGranularity', 'sysfs']
-const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', ...DEVICE_OPTIONS]
+export const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', ...DEVICE_OPTIONS]
 const PROBE_OPTIONS = ['sysfs']
 const REPAIR_OPTIONS = ['dryRun', 'dropDamaged', 'force']
 const OPEN_OPTIONS = [

@@ -4,14 +4,17 @@
  *
  *   format with the bit RESTORING ──▶ place or allocate, write ──▶ finish: close, superblocks without the bit
  */
-import { argumentValueError } from '../base/errors.js'
+import { isDate } from 'node:util/types'
+import { checkOptions, describe } from '../base/arguments.js'
+import { argumentTypeError, argumentValueError } from '../base/errors.js'
 import { Device } from '../device/device.js'
+import { HEAP_NAME_PREFIX, HEAP_TYPE } from '../layout/heap.js'
 import { INCOMPATIBLE, volumeSeed } from '../layout/superblock.js'
 import { mapAreas } from './areas.js'
 import { formatDevice, type Identity } from './format.js'
 import type { ChunkInfo } from './info.js'
 import { findSuperblock, writeSuperblocks } from './load.js'
-import type { FormatOptions } from './options.js'
+import { FORMAT_OPTIONS, type FormatOptions } from './options.js'
 import type { Volume } from './volume.js'
 
 /** Options of `Volume.restore`. */
@@ -31,7 +34,7 @@ export interface Restore {
   /**
    * Makes chunks with the ids, offsets and sizes that they had on another volume, chunks of heaps
    * included, all in one transaction. Their contents are unspecified until they are written.
-   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_TX_TOO_LARGE
+   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE, ERR_TX_TOO_LARGE
    */
   place(chunks: readonly ChunkInfo[]): void
   /** Closes the volume and makes it an ordinary one. Durable when it returns. */
@@ -42,15 +45,29 @@ export interface Restore {
 
 /** Formats the device as one that is being restored. */
 export function formatIncomplete(path: string, options: RestoreOptions | undefined): void {
+  checkOptions(options, [...FORMAT_OPTIONS, 'like'], 'Volume.restore')
   const { like, ...format } = options ?? {}
-  const identity: Partial<Identity> =
-    like === undefined
-      ? {}
-      : { uuid: parseUuid(like.uuid), created: new Date(like.created).getTime() }
-  formatDevice(path, options === undefined ? undefined : format, {
-    ...identity,
+  formatDevice(path, format, {
+    ...(like === undefined ? {} : parseIdentity(like)),
     incompatible: INCOMPATIBLE.RESTORING,
   })
+}
+
+/** What `place` was given. */
+export function checkPlaced(chunks: unknown): asserts chunks is readonly ChunkInfo[] {
+  if (!Array.isArray(chunks)) {
+    throw argumentTypeError(`chunks must be an array, not ${describe(chunks)}`)
+  }
+  for (const chunk of chunks as unknown[]) {
+    if (chunk === null || typeof chunk !== 'object') {
+      throw argumentTypeError(`a chunk must be an object, not ${describe(chunk)}`)
+    }
+    const { name, type } = chunk as Partial<ChunkInfo>
+    const isNamed = typeof name === 'string' && name.length > HEAP_NAME_PREFIX.length
+    if (type === HEAP_TYPE.HEAP && !(isNamed && name.startsWith(HEAP_NAME_PREFIX))) {
+      throw argumentValueError(`the name of a heap's chunk must begin with ${HEAP_NAME_PREFIX}`)
+    }
+  }
 }
 
 /** Takes the bit from a volume that is closed and durable. Durable when it returns. */
@@ -78,7 +95,22 @@ export function complete(
   }
 }
 
-function parseUuid(text: string): Uint8Array {
+function parseIdentity(like: unknown): Pick<Identity, 'uuid' | 'created'> {
+  checkOptions(like, ['uuid', 'created'], 'like')
+  const { uuid, created } = like as Partial<NonNullable<RestoreOptions['like']>>
+  if (!isDate(created)) {
+    throw argumentTypeError(`like.created must be a Date, not ${describe(created)}`)
+  }
+  const time = created.getTime()
+  // The device has no place for a time before 1970.
+  if (!(time >= 0)) throw argumentValueError('like.created must be a valid date from 1970 on')
+  return { uuid: parseUuid(uuid), created: time }
+}
+
+function parseUuid(text: unknown): Uint8Array {
+  if (typeof text !== 'string') {
+    throw argumentTypeError(`like.uuid must be a string, not ${describe(text)}`)
+  }
   const hex = text.replaceAll('-', '')
   if (!/^[0-9a-f]{32}$/i.test(hex)) throw argumentValueError('like.uuid must be a uuid')
   return Uint8Array.from(Buffer.from(hex, 'hex'))

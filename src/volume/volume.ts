@@ -34,7 +34,13 @@ import {
 } from './options.js'
 import { type Probe, probe } from './probe.js'
 import { checkRanges } from './ranges.js'
-import { complete, formatIncomplete, type Restore, type RestoreOptions } from './restore.js'
+import {
+  checkPlaced,
+  complete,
+  formatIncomplete,
+  type Restore,
+  type RestoreOptions,
+} from './restore.js'
 
 /** What a volume stands on: a device, or media of a test. */
 interface Standing {
@@ -50,6 +56,9 @@ interface Standing {
 }
 
 type State = 'open' | 'closed'
+
+/** The last moment that a Date can hold, in milliseconds since 1970 (ECMAScript, Time Values and Time Range). */
+const DATE_MAX = 8.64e15
 
 /**
  * A formatted device, held open by one owner.
@@ -154,10 +163,12 @@ export class Volume {
     volume.#ownedAreReachable = true
     return {
       volume,
-      place: (chunks) =>
+      place: (chunks) => {
+        checkPlaced(chunks)
         volume.transact((tx) => {
           for (const chunk of chunks) tx.place(chunk)
-        }),
+        })
+      },
       finish: () => {
         volume.#checkOpen()
         volume.close()
@@ -232,7 +243,7 @@ export class Volume {
       granularity: this.#media.granularity,
       backend: this.#standing.backend,
       readOnly: this.#readOnly,
-      created: new Date(superblock.created),
+      created: new Date(Math.min(superblock.created, DATE_MAX)),
     }
   }
 

@@ -1,6 +1,6 @@
 // Volume.restore: places chunks where they were, is refused until it is done, and is done in one instant.
 import assert from 'node:assert/strict'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { type ChunkInfo, type Restore, Volume } from 'plinth'
@@ -88,6 +88,33 @@ describe('placing', () => {
         assert.throws(() => restore.place(chunks(at)), { code })
         assert.deepEqual(restore.volume.chunks(), [])
         assert.equal(restore.volume.stats().freeBytes, free)
+      }))
+  }
+
+  for (const [what, wanted, code] of [
+    ['no array', undefined, 'ERR_INVALID_ARG_TYPE'],
+    ['a text', 'chunks', 'ERR_INVALID_ARG_TYPE'],
+    ['nothing for a chunk', [null], 'ERR_INVALID_ARG_TYPE'],
+    ['a number for a chunk', [1], 'ERR_INVALID_ARG_TYPE'],
+    ['an empty chunk', [{}], 'ERR_INVALID_ARG_TYPE'],
+    ['a text for a size', [{ ...chunk(ID, 0, 0), size: '4096' }], 'ERR_INVALID_ARG_TYPE'],
+    ['an offset that is no number', [chunk(ID, Number.NaN, PAGE)], 'ERR_OUT_OF_RANGE'],
+    ['more than 4 GiB', [chunk(ID, 0, 2 ** 32 + PAGE)], 'ERR_CHUNK_TOO_LARGE'],
+    [
+      'a heap without a name',
+      [{ ...chunk(ID, 0, PAGE), type: 'plinth.heap' }],
+      'ERR_INVALID_ARG_VALUE',
+    ],
+    [
+      'a heap of no name',
+      [{ ...chunk(ID, 0, PAGE, 'heap:'), type: 'plinth.heap' }],
+      'ERR_INVALID_ARG_VALUE',
+    ],
+  ] as [string, never, string][]) {
+    test(`${what} is refused with a code`, () =>
+      restoring((restore) => {
+        assert.throws(() => restore.place(wanted), { code })
+        assert.deepEqual(restore.volume.chunks(), [])
       }))
   }
 
@@ -211,3 +238,53 @@ describe('until it is finished', () => {
     }
   }
 })
+
+describe('options that are none', () => {
+  const uuid = '00000000-0000-4000-8000-000000000000'
+  const created = new Date(1)
+  for (const [what, options, code] of [
+    ['null', null, 'ERR_INVALID_ARG_TYPE'],
+    ['a number', 5, 'ERR_INVALID_ARG_TYPE'],
+    ['an unknown one', { size: MIB, likes: {} }, 'ERR_UNKNOWN_OPTION'],
+    ['like nothing', { like: null }, 'ERR_INVALID_ARG_TYPE'],
+    ['like a text', { like: uuid }, 'ERR_INVALID_ARG_TYPE'],
+    ['like, without anything', { like: {} }, 'ERR_INVALID_ARG_TYPE'],
+    ['like, with more', { like: { uuid, created, label: '' } }, 'ERR_UNKNOWN_OPTION'],
+    ['no uuid', { like: { created } }, 'ERR_INVALID_ARG_TYPE'],
+    ['a number as uuid', { like: { uuid: 5, created } }, 'ERR_INVALID_ARG_TYPE'],
+    ['a text as uuid', { like: { uuid: 'uuid', created } }, 'ERR_INVALID_ARG_VALUE'],
+    ['a text as date', { like: { uuid, created: '2020-01-01' } }, 'ERR_INVALID_ARG_TYPE'],
+    ['an invalid date', { like: { uuid, created: new Date(Number.NaN) } }, 'ERR_INVALID_ARG_VALUE'],
+    ['a date before 1970', { like: { uuid, created: new Date(-1) } }, 'ERR_INVALID_ARG_VALUE'],
+  ] as [string, never, string][]) {
+    test(`${what}: a code, and no file`, () =>
+      inMemory((folder) => {
+        const path = join(folder, 'device')
+        assert.throws(
+          () =>
+            Volume.restore(
+              path,
+              typeof options === 'object' && options !== null
+                ? { size: MIB, ...(options as object) }
+                : options,
+            ),
+          { code },
+        )
+        assert.equal(existsSync(path), false)
+      }))
+  }
+})
+
+test('a volume made at a moment that no Date can hold is shown with the last one', () =>
+  inMemory((folder) => {
+    const path = join(folder, 'device')
+    Volume.format(path, { size: MIB })
+    const image = readFileSync(path)
+    for (const [copy, at] of [0, MIB - PAGE].entries()) {
+      const superblock = decodeSuperblock(image.subarray(at, at + PAGE)) as Superblock
+      image.set(encodeSuperblock({ ...superblock, created: 2 ** 53 - 1, copy }), at)
+    }
+    writeFileSync(path, image)
+    using volume = Volume.open(path)
+    assert.equal(volume.info.created.toISOString(), '+275760-09-13T00:00:00.000Z')
+  }))

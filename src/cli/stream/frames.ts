@@ -4,14 +4,17 @@
  *   magic │ volume │ directory … │ data … │ end
  *
  *   volume      JSON: what volume it was
- *   directory   JSON: chunks, lowest offset first, some of them a frame
- *   data        bytes of a chunk at an offset of the device, ascending; what no frame names is zero
- *   end         JSON: counts, and SHA-256 of all bytes before this frame
+ *   directory   JSON: chunks, lowest offset first, 1 to 100 a frame
+ *   data        whole pages of a chunk at an offset of the device, ascending; what no frame names is zero
+ *   end         JSON: frames, bytes of data, and SHA-256 of all bytes before this frame
  *
  *   0 kind u8 · 1 encoding u8 (0 as it is, 1 deflate) · 2 zero u16 · 4 sequence u32 · 8 offset u64 ·
  *   16 bytes u32 · 20 bytes stored u32 · 24 CRC-32 of what is stored u32 · 28 CRC-32 of bytes 0 to 27 u32
  *
  * Little-endian. The sequence counts frames, so that one that is missing or comes twice is noticed.
+ *
+ * A stream is as little to be trusted as a device: what a frame says is held against what it may say before it
+ * is used. Reading holds one frame (twice, when it is compressed) and one part of the input.
  */
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
@@ -25,10 +28,10 @@ export const MAGIC = Buffer.from('plinthdump1\r\n\x1a\n\0', 'latin1')
 const HEADER_BYTES = 32
 /** Bytes of data in one frame. */
 export const DATA_BYTES_MAX = 1024 * 1024
-/** No frame has more, stored or not: a damaged length asks for no memory. */
-const FRAME_BYTES_MAX = 16 * 1024 * 1024
 
 export const KIND = { VOLUME: 1, DIRECTORY: 2, DATA: 3, END: 4 } as const
+/** Bytes of a frame, unfolded, by kind. A name of 64 bytes has up to 384 in JSON, so a hundred chunks have less. */
+const BYTES_MAX = { 1: 4096, 2: 65_536, 3: DATA_BYTES_MAX, 4: 4096 } as const
 export type Kind = (typeof KIND)[keyof typeof KIND]
 const ENCODING = { RAW: 0, DEFLATE: 1 } as const
 
@@ -67,6 +70,7 @@ export async function encodeFrame(
 export async function* decodeFrames(input: Readable): AsyncGenerator<Frame> {
   const reader = new ByteReader(input)
   const digest = createHash('sha256')
+  let dataBytes = 0
   const magic = await reader.take(MAGIC.length)
   if (magic === undefined || !magic.equals(MAGIC)) {
     throw badStream('this is no stream of plinth dump, or one of another version')
@@ -86,13 +90,14 @@ export async function* decodeFrames(input: Readable): AsyncGenerator<Frame> {
     const bytes = encoding === ENCODING.RAW ? stored : await expand(stored, length, at)
     if (bytes.length !== length) throw damaged(at)
     if (kind === KIND.END) {
-      checkEnd(bytes, digest.digest('hex'), at)
+      checkEnd(bytes, { frames: sequence, dataBytes, sha256: digest.digest('hex') }, at)
       if ((await reader.take(1)) !== undefined) {
         throw badStream(`there are bytes behind the end of the stream, at ${reader.position - 1}`)
       }
       yield { kind, offset, bytes }
       return
     }
+    if (kind === KIND.DATA) dataBytes += length
     digest.update(header).update(stored)
     yield { kind, offset, bytes }
   }
@@ -100,18 +105,22 @@ export async function* decodeFrames(input: Readable): AsyncGenerator<Frame> {
 
 function parseHeader(header: Buffer, at: number) {
   if (crc32(header.subarray(0, 28)) !== header.readUInt32LE(28)) throw damaged(at)
-  const kind = header.readUInt8(0)
+  const kind = header.readUInt8(0) as Kind
   const encoding = header.readUInt8(1)
   const offset = Number(header.readBigUInt64LE(8))
   const length = header.readUInt32LE(16)
   const storedLength = header.readUInt32LE(20)
   const known = Object.values<number>(KIND).includes(kind) && encoding <= ENCODING.DEFLATE
   if (!known) throw badStream(`frame ${kind} at ${at} is of a later version of plinth`)
-  if (length > FRAME_BYTES_MAX || storedLength > length || !Number.isSafeInteger(offset)) {
-    throw damaged(at)
-  }
+  const isSane =
+    header.readUInt16LE(2) === 0 &&
+    length <= BYTES_MAX[kind] &&
+    (encoding === ENCODING.RAW ? storedLength === length : storedLength < length) &&
+    Number.isSafeInteger(offset) &&
+    (kind === KIND.DATA || offset === 0)
+  if (!isSane) throw senseless()
   return {
-    kind: kind as Kind,
+    kind,
     encoding,
     offset,
     length,
@@ -122,16 +131,24 @@ function parseHeader(header: Buffer, at: number) {
 
 async function expand(stored: Buffer, length: number, at: number): Promise<Buffer> {
   try {
-    return await inflate(stored, { maxOutputLength: Math.max(length, 1) })
+    return await inflate(stored, { maxOutputLength: length })
   } catch {
     throw damaged(at)
   }
 }
 
-function checkEnd(bytes: Buffer, digest: string, at: number): void {
-  const { sha256 } = parseJson(bytes, at) as { sha256?: unknown }
-  if (sha256 !== digest)
+function checkEnd(bytes: Buffer, seen: DumpEnd, at: number): void {
+  const end = parseJson(bytes, at) as Partial<DumpEnd>
+  if (end.sha256 !== seen.sha256)
     throw badStream('the digest at the end of the stream is not that of its bytes')
+  if (end.frames !== seen.frames || end.dataBytes !== seen.dataBytes) throw senseless()
+}
+
+/** What the last frame says. */
+export interface DumpEnd {
+  readonly frames: number
+  readonly dataBytes: number
+  readonly sha256: string
 }
 
 /** The JSON of a frame: an object. */
@@ -147,6 +164,13 @@ export function parseJson(bytes: Buffer, at: number): object {
 
 function damaged(at: number): Error {
   return badStream(`the stream is damaged: the frame at ${at} does not pass its checksum`)
+}
+
+/** Not damage: somebody made it so. */
+export function senseless(): Error {
+  return badStream(
+    'the stream passes its checksums and makes no sense: it was not made by plinth dump',
+  )
 }
 
 function endsEarly(position: number): Error {

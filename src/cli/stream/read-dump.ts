@@ -1,9 +1,13 @@
-/** A stream as a volume: the directory first, so that it is known what will be needed, then the data. */
+/**
+ * A stream as a volume: the directory first, so that it is known what will be needed, then the data.
+ *
+ * What is in memory of it is the directory: some 90 bytes a chunk, up to 200 with a long name and a type. A volume
+ * has at most 4 Mi chunks, and a stream no more of them than its first frame says there are.
+ */
 import type { Readable } from 'node:stream'
 import type { ChunkInfo } from '../../index.js'
-import { badStream } from '../errors.js'
-import { decodeFrames, type Frame, KIND, parseJson } from './frames.js'
-import type { DumpedVolume } from './write-dump.js'
+import { decodeFrames, type Frame, KIND, parseJson, senseless } from './frames.js'
+import { DIRECTORY_CHUNKS, type DumpedVolume, PAGE_BYTES } from './write-dump.js'
 
 export interface Dump {
   readonly about: DumpedVolume
@@ -21,23 +25,32 @@ export interface Stretch {
   readonly bytes: Buffer
 }
 
-/** @throws CommandError when the stream is none, is damaged or ends early; so does `data` */
+/** What a volume can be: see FORMAT.md. Sizes in bytes. */
+const LIMIT = {
+  GRANULES: 4 * 2 ** 20,
+  GRANULE: 4 * 2 ** 30,
+  CHUNK: 4 * 2 ** 30,
+  VOLUME_MIN: 2 ** 20,
+  LOG_MIN: 65_536,
+  LOG: 2 ** 30,
+  LABEL: 64,
+  NAME: 64,
+  TYPE: 16,
+} as const
+
+/** @throws CommandError when the stream is none, is damaged, ends early or makes no sense; so does `data` */
 export async function readDump(input: Readable): Promise<Dump> {
   const frames = decodeFrames(input)
   const first = await frames.next()
-  if (first.done || first.value.kind !== KIND.VOLUME) throw unexpected()
+  if (first.done || first.value.kind !== KIND.VOLUME) throw senseless()
   const about = parseVolume(first.value)
   const chunks: ChunkInfo[] = []
   let frame = await frames.next()
   while (!frame.done && frame.value.kind === KIND.DIRECTORY) {
-    for (const chunk of parseDirectory(frame.value)) {
-      const last = chunks.at(-1)
-      if (last !== undefined && chunk.offset < last.offset + last.size) throw unexpected()
-      chunks.push(chunk)
-    }
+    addDirectory(frame.value, about, chunks)
     frame = await frames.next()
   }
-  if (chunks.length !== about.chunks) throw unexpected()
+  checkDirectory(about, chunks)
   return { about, chunks, data: dataOf(frames, frame, chunks) }
 }
 
@@ -51,58 +64,139 @@ async function* dataOf(
   for (let frame = first; !frame.done; frame = await frames.next()) {
     const { kind, offset, bytes } = frame.value
     if (kind === KIND.END) continue
-    if (kind !== KIND.DATA || offset < reached) throw unexpected()
+    const isSane =
+      kind === KIND.DATA &&
+      offset >= reached &&
+      offset % PAGE_BYTES === 0 &&
+      bytes.length > 0 &&
+      bytes.length % PAGE_BYTES === 0
+    if (!isSane) throw senseless()
     reached = offset + bytes.length
     while (index < chunks.length && chunks[index]!.offset + chunks[index]!.size <= offset) index++
     const chunk = chunks[index]
     if (chunk === undefined || offset < chunk.offset || reached > chunk.offset + chunk.size) {
-      throw unexpected()
+      throw senseless()
     }
     yield { index, offset: offset - chunk.offset, bytes }
   }
 }
 
 function parseVolume({ bytes }: Frame): DumpedVolume {
-  const about = parseJson(bytes, 0) as DumpedVolume
-  const numbers = [
-    about.size,
-    about.granule,
-    about.logSize,
-    about.dataOffset,
-    about.chunks,
-    about.bytes,
-    about.heaps,
-  ]
-  const texts = [about.uuid, about.created, about.dumped]
+  const {
+    uuid,
+    label,
+    created,
+    size,
+    granule,
+    logSize,
+    dataOffset,
+    chunks,
+    heaps,
+    dumped,
+    ...more
+  } = parseJson(bytes, 0) as DumpedVolume
   const isSane =
-    numbers.every(isCount) &&
-    texts.every((text) => typeof text === 'string') &&
-    (about.label === undefined || typeof about.label === 'string') &&
-    !Number.isNaN(Date.parse(about.created))
-  if (!isSane) throw unexpected()
-  return about
+    [size, granule, logSize, dataOffset, chunks, more.bytes, heaps].every(isCount) &&
+    size >= LIMIT.VOLUME_MIN &&
+    logSize >= LIMIT.LOG_MIN &&
+    logSize <= LIMIT.LOG &&
+    logSize % PAGE_BYTES === 0 &&
+    granule >= PAGE_BYTES &&
+    granule <= LIMIT.GRANULE &&
+    Number.isInteger(Math.log2(granule)) &&
+    size / granule < LIMIT.GRANULES + 1 &&
+    dataOffset % granule === 0 &&
+    dataOffset + more.bytes <= size &&
+    chunks <= more.bytes / granule &&
+    heaps <= chunks &&
+    isUuid(uuid) &&
+    isDate(created) &&
+    isDate(dumped) &&
+    (label === undefined || isText(label, LIMIT.LABEL))
+  if (!isSane) throw senseless()
+  return {
+    uuid,
+    label,
+    created,
+    size,
+    granule,
+    logSize,
+    dataOffset,
+    chunks,
+    bytes: more.bytes,
+    heaps,
+    dumped,
+  }
 }
 
-function parseDirectory({ bytes }: Frame): ChunkInfo[] {
-  const chunks = parseJson(bytes, 0)
-  if (!Array.isArray(chunks)) throw unexpected()
-  return chunks.map((chunk: ChunkInfo) => {
-    const { id, name, type, offset, size } = chunk
+/** Adds the chunks of a frame, each behind the one before it and within the volume. */
+function addDirectory({ bytes }: Frame, about: DumpedVolume, chunks: ChunkInfo[]): void {
+  const list: unknown = parseJson(bytes, 0)
+  if (!Array.isArray(list) || list.length === 0 || list.length > DIRECTORY_CHUNKS) throw senseless()
+  const { granule, dataOffset } = about
+  const last = chunks.at(-1)
+  let reached = last === undefined ? dataOffset : last.offset + last.size
+  for (const each of list) {
+    const { id, name, type, offset, size } = (each ?? {}) as ChunkInfo
     const isSane =
       [id, offset, size].every(isCount) &&
+      id > 0 &&
+      offset >= reached &&
+      offset % granule === 0 &&
       size > 0 &&
-      [name, type].every((text) => text === undefined || typeof text === 'string')
-    if (!isSane) throw unexpected()
-    return { id, name, type, offset, size }
-  })
+      size <= LIMIT.CHUNK &&
+      size % granule === 0 &&
+      offset + size <= about.size &&
+      (name === undefined || isText(name, LIMIT.NAME)) &&
+      (type === undefined || isText(type, LIMIT.TYPE)) &&
+      (type !== HEAP || /^heap:./s.test(name ?? '')) &&
+      chunks.length < about.chunks
+    if (!isSane) throw senseless()
+    reached = offset + size
+    chunks.push({ id, name, type, offset, size })
+  }
 }
+
+/** What is known when all chunks are: their counts and sums, and that no id and no name comes twice. */
+function checkDirectory(about: DumpedVolume, chunks: readonly ChunkInfo[]): void {
+  let bytes = 0
+  let heaps = 0
+  const names: string[] = []
+  for (const { name, type, size } of chunks) {
+    bytes += size
+    if (type === HEAP) heaps++
+    if (name !== undefined) names.push(name)
+  }
+  const ids = Float64Array.from(chunks, ({ id }) => id).sort()
+  names.sort()
+  const isSane =
+    chunks.length === about.chunks &&
+    bytes === about.bytes &&
+    heaps === about.heaps &&
+    ids.every((id, i) => id !== ids[i - 1]) &&
+    names.every((name, i) => name !== names[i - 1])
+  if (!isSane) throw senseless()
+}
+
+const HEAP = 'plinth.heap'
 
 function isCount(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) >= 0
 }
 
-function unexpected(): Error {
-  return badStream(
-    'the stream passes its checksums and makes no sense: it was not made by plinth dump',
-  )
+/** What a volume can have as a label, a name or a type. */
+function isText(value: unknown, bytesMax: number): boolean {
+  if (typeof value !== 'string' || value === '' || value.includes('\0')) return false
+  return value.isWellFormed() && Buffer.byteLength(value) <= bytesMax
+}
+
+function isUuid(value: unknown): boolean {
+  return typeof value === 'string' && /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)
+}
+
+/** As a date writes itself, from 1970 on. */
+function isDate(value: unknown): boolean {
+  if (typeof value !== 'string') return false
+  const time = Date.parse(value)
+  return time >= 0 && new Date(time).toISOString() === value
 }

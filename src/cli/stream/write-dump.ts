@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { ChunkInfo, Volume } from '../../index.js'
 import { dataArea } from '../volume.js'
-import { DATA_BYTES_MAX, encodeFrame, type Frame, KIND, MAGIC } from './frames.js'
+import { DATA_BYTES_MAX, type DumpEnd, encodeFrame, type Frame, KIND, MAGIC } from './frames.js'
 
 /** What the first frame says. */
 export interface DumpedVolume {
@@ -21,17 +21,11 @@ export interface DumpedVolume {
   readonly dumped: string
 }
 
-export interface DumpEnd {
-  readonly frames: number
-  readonly dataBytes: number
-  readonly sha256: string
-}
-
 /** Chunks in one frame of the directory: they are placed in one transaction, which every log can take. */
-const DIRECTORY_CHUNKS = 100
+export const DIRECTORY_CHUNKS = 100
 /** Frames that are compressed at the same time, by threads. */
 const AHEAD = 4
-const PAGE_BYTES = 4096
+export const PAGE_BYTES = 4096
 /** A run of zeros that is worth a frame of its own: shorter ones cost the compressor next to nothing. */
 const GAP_PAGES = 16
 const ZERO_PAGE = Buffer.alloc(PAGE_BYTES)

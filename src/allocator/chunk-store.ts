@@ -324,6 +324,20 @@ export class ChunkStore {
     )
   }
 
+  /** Gives the mapping of a chunk back that no view is on. False: stores in it may not be on the device. */
+  unmapIdle(chunk: Chunk): boolean {
+    const inside = insideOf(chunk)
+    const { mapping } = inside
+    const { home, media } = this.log
+    if (mapping === undefined || inside.state !== 'live') return false
+    if (inside.exposed || home.hasPending(mapping)) return false
+    inside.mapping = undefined
+    inside.usable = undefined
+    home.forget(mapping)
+    media.unmap(mapping)
+    return true
+  }
+
   #takeWarm(id: number): Mapping | undefined {
     if (this.#warm === undefined || this.#warm.size === 0) return undefined
     const mapping = this.#warm.get(id)

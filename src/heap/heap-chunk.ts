@@ -62,6 +62,8 @@ export class HeapChunk {
   durable: boolean
   /** Whether the head was read and the arrays below say what is in it. */
   loaded = false
+  /** Whether somebody outside was given views on it: it stays mapped. */
+  viewed = false
   mapping!: Mapping
   bytes: Uint8Array = NO_BYTES
   words: Uint32Array = NO_WORDS
@@ -157,6 +159,19 @@ export class HeapChunk {
     insideOf(this.chunk).exposed = true
   }
 
+  /** All of it was just made durable. Who has views may store again at any time. */
+  unexpose(): void {
+    insideOf(this.chunk).exposed = this.viewed
+  }
+
+  /** A large object whose mapping is given back; the next who looks for it maps it again. */
+  unload(): void {
+    this.bytes = NO_BYTES
+    this.words = NO_WORDS
+    this.slabOf.fill(UNBUILT)
+    this.loaded = false
+  }
+
   /** Begins a slab in memory. Its blocks are all free when `isNew`, else unknown until `build`. */
   openSlab(unit: number, kind: number, blockBytes: number, isNew: boolean): void {
     const units = slabUnits(blockBytes, this.unitBytes)
@@ -212,6 +227,8 @@ export class HeapChunk {
 
   /** The same; its bits are read when this returns. */
   isSlab(unit: number): boolean {
+    // Of a large object all is known without its mapping.
+    if (this.isLarge) return this.beginsSlab(unit)
     if (this.slabOf[unit] === UNBUILT - unit) this.build(unit)
     return this.slabOf[unit] === unit
   }

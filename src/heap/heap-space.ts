@@ -300,11 +300,11 @@ export class HeapSpace {
    * @throws PlinthError ERR_VOLUME_CORRUPT when it contradicts itself, the heap or the chunk table
    */
   load(chunk: HeapChunk): void {
-    const mapping = mappingOf(chunk.chunk, this.store)
     if (chunk.isLarge) {
-      chunk.attach(mapping)
+      this.heaps.mapLarge(chunk)
       return
     }
+    const mapping = mappingOf(chunk.chunk, this.store)
     const found = readSlabs(chunk, mapping.bytes)
     chunk.attach(mapping)
     for (const { unit, index, type } of found) {
@@ -328,6 +328,15 @@ export class HeapSpace {
     heaps.block = this.take(kind)
     chunk.setReserved(heaps.unit, heaps.block)
     return chunk
+  }
+
+  #mapNew(chunk: HeapChunk): void {
+    try {
+      this.heaps.mapLarge(chunk)
+    } catch (error) {
+      this.store.cancel(chunk.chunk)
+      throw error
+    }
   }
 
   #reserveLarge(size: number, type: number): HeapChunk {
@@ -354,7 +363,7 @@ export class HeapSpace {
       isLarge: true,
       durable,
     })
-    if (!durable) chunk.attach(mappingOf(handle, this.store))
+    if (!durable) this.#mapNew(chunk)
     chunk.openLarge(type, durable)
     this.larges.add(chunk)
     this.heaps.register(chunk)

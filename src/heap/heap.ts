@@ -291,6 +291,7 @@ export class Heap {
   bytes(pointer: number): Uint8Array {
     const chunk = this.#object(pointer)
     const { unit, block } = this.#heaps
+    chunk.viewed = true
     chunk.expose()
     const from = chunk.blocksAt[unit]! + block * chunk.blockBytes[unit]!
     return chunk.bytes.subarray(from, from + chunk.blockBytes[unit]!)

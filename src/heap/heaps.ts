@@ -64,6 +64,10 @@ export function memberOf(
   return { heap: Number.parseInt(match[2]!, 36), number: Number.parseInt(match[3]!, 36) }
 }
 const encoder = new TextEncoder()
+/** Large objects of a volume that are mapped at once: each is a mapping, of which a process has some 65 000. */
+const LARGE_MAPPED_MAX = 4096
+/** Looked at when there are as many: a share of them, so that it is done once for many. */
+const LARGE_LOOKED_AT = 256
 
 export class Heaps {
   readonly store: ChunkStore
@@ -78,6 +82,8 @@ export class Heaps {
   #chunkAt = new Uint32Array(0)
   readonly #granuleShare: number
   readonly #open = new Map<number, Heap>()
+  /** Large objects that are mapped, the oldest first. */
+  readonly #mapped = new Set<HeapChunk>()
   #members: Map<number, Member[]> | undefined
   // What `locate` and `reach` have found beside the chunk.
   unit = 0
@@ -114,7 +120,28 @@ export class Heaps {
     this.#fill(chunk, chunk.index)
   }
 
+  /** Maps a large object. So many may be mapped that the oldest that nobody uses are given back for it. */
+  mapLarge(chunk: HeapChunk): void {
+    if (this.#mapped.size >= LARGE_MAPPED_MAX) this.#unmapOldest()
+    chunk.attach(mappingOf(chunk.chunk, this.store))
+    this.#mapped.add(chunk)
+  }
+
+  #unmapOldest(): void {
+    const { store } = this
+    const staged = store.log.batch.stagedSlots()
+    let looked = 0
+    for (const chunk of this.#mapped) {
+      if (looked++ === LARGE_LOOKED_AT) break
+      this.#mapped.delete(chunk)
+      const isIdle = chunk.live[0] === 1 && !chunk.viewed && !staged.has(chunk.mapping.slot)
+      if (isIdle && store.unmapIdle(chunk.chunk)) chunk.unload()
+      else this.#mapped.add(chunk)
+    }
+  }
+
   unregister(chunk: HeapChunk): void {
+    this.#mapped.delete(chunk)
     this.#fill(chunk, 0)
     this.#chunks[chunk.index] = undefined
     this.#freeIndexes.push(chunk.index)
@@ -381,6 +408,7 @@ export class Heaps {
     this.#chunkAt = new Uint32Array(0)
     for (const chunk of this.#chunks) chunk?.detach()
     this.#chunks.length = 1
+    this.#mapped.clear()
     this.#open.clear()
   }
 }

@@ -21,6 +21,7 @@ export class ObjectReader {
   #words: Uint32Array = NO_WORDS
   /** Nobody's: what was loaded must go somewhere. */
   #fetched = 0
+  #pointer = 0
   #from = 0
   #size = 0
   /** What was copied to last, and its buffer as words once it was copied to twice. */
@@ -45,6 +46,7 @@ export class ObjectReader {
     }
     this.#bytes = chunk.bytes
     this.#words = chunk.words
+    this.#pointer = pointer
     this.#from = pointer - chunk.offset
     this.#size = chunk.blockBytes[heaps.unit]!
   }
@@ -149,13 +151,17 @@ export class ObjectReader {
       checkInteger(offset, 'offset', 0, this.#size)
       checkInteger(length, 'length', 0, this.#size - offset)
     }
-    if (this.#bytes.length === 0) this.#refuseGone()
+    if (this.#bytes.length === 0) return this.#placeAgain(offset, length)
     return this.#from + offset
   }
 
-  /** The view is empty: the mapping is gone, or `at` was never called. */
-  #refuseGone(): never {
-    this.#space.heaps.checkOpen()
-    throw new PlinthError('ERR_BAD_POINTER', 'the reader is at no object')
+  /** The view is empty: the mapping was given back, as those of large objects are, or `at` was never called. */
+  #placeAgain(offset: number, length: number): number {
+    if (this.#pointer === 0) {
+      this.#space.heaps.checkOpen()
+      throw new PlinthError('ERR_BAD_POINTER', 'the reader is at no object')
+    }
+    this.at(this.#pointer)
+    return this.#place(offset, length)
   }
 }

@@ -80,6 +80,7 @@ export function stagePublish(space: HeapSpace, pointer: number): void {
   if (length > INLINE_BYTES_MAX) {
     // 1. The contents, to nobody's space. A crash here leaves it nobody's.
     if (log.flush(chunk.mapping, from, length)) log.fence()
+    if (chunk.isLarge) chunk.unexpose()
   }
   // 2. The record. From its fence on the object exists, and its contents are durable or in it.
   const { bytes, targetCount } = batch.staging

@@ -51,6 +51,14 @@ export class Batch {
     return this.#bytesMax - this.staging.bytes
   }
 
+  /** Slots of the mappings that the staged changes are for: they must stay. */
+  stagedSlots(): Set<number> {
+    const { targets, targetCount } = this.staging
+    const slots = new Set<number>()
+    for (let i = 0; i < targetCount; i++) slots.add(targets[i * TARGET_WORDS]!)
+    return slots
+  }
+
   /** Stages bytes for a home place: all of `source`, whose length is `length`, whatever it says itself. */
   write(
     mapping: Mapping,

@@ -1,5 +1,5 @@
 /** `plinth stats`: what is counted, and the counts that the maps show too. */
-import { type ChunkInfo, printable, type Volume } from '../index.js'
+import { type ChunkInfo, type Probe, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { bar, facts, type JsonOption, paint, print, table } from './output.js'
 import { formatBytes, formatCount, formatPercent, plural } from './units.js'
@@ -16,7 +16,7 @@ export const stats = defineCommand({
       const value = {
         stats: volume.stats(),
         owners: ownersOf(chunks),
-        freeRuns: freeRunsOf(volume, chunks),
+        freeRuns: freeRunsOf(volume, chunks, badBlocksOf(volume)),
       }
       print(options, value, () => statsText(value))
       return undefined
@@ -59,16 +59,31 @@ export interface RunCount {
   readonly bytes: number
 }
 
-/** Free runs by powers of two, the smallest first. */
-export function freeRunsOf(volume: Volume, chunks: readonly ChunkInfo[]): RunCount[] {
+/** What is known to be bad of the volume's device; nothing is asked where nothing of it is kept out. */
+export function badBlocksOf(volume: Volume): Probe['badBlocks'] {
+  return volume.stats().badBytes === 0 ? [] : Volume.probe(volume.info.path).badBlocks
+}
+
+/** Free runs by powers of two, the smallest first: neither chunks nor granules with bad blocks. */
+export function freeRunsOf(
+  volume: Volume,
+  chunks: readonly ChunkInfo[],
+  badBlocks: Probe['badBlocks'],
+): RunCount[] {
   const data = dataArea(volume.stats().areas)
+  const { granule } = volume.info
+  const bad = badBlocks.map(({ offset, length }) => ({
+    offset: Math.floor(offset / granule) * granule,
+    size: Math.ceil((offset + length) / granule) * granule - Math.floor(offset / granule) * granule,
+  }))
+  const taken = [...chunks, ...bad].sort((a, b) => a.offset - b.offset)
+  const end = data.offset + data.size
   const runs: number[] = []
   let at = data.offset
-  for (const { offset, size } of chunks) {
-    runs.push(offset - at)
-    at = offset + size
+  for (const { offset, size } of [...taken, { offset: end, size: 0 }]) {
+    runs.push(Math.min(offset, end) - at)
+    at = Math.max(at, offset + size)
   }
-  runs.push(data.offset + data.size - at)
   return byPowerOfTwo(runs.filter((bytes) => bytes > 0))
 }
 

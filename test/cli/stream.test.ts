@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { Volume } from 'plinth'
+import { OrderedMap } from 'plinth/map'
 import { json, plinth, shell, start } from '../support/cli.js'
 import { inFolder, inMemory, MIB } from '../support/devices.js'
 import { Random } from '../support/random.js'
@@ -127,6 +128,24 @@ describe('dump and restore', () => {
       assert.equal(value.error.code, 'ERR_LAYOUT')
       assert.match(value.error.message, /pointers are offsets/)
       assert.equal(existsSync(target), false)
+    }))
+
+  test('with a map a larger device is taken, at the size that the volume had, and no smaller one', () =>
+    inPair((source, target) => {
+      Volume.format(source, { size: 4 * MIB })
+      const volume = Volume.open(source)
+      OrderedMap.open(volume, 'entries').put(Buffer.from('key'), Buffer.from('value'))
+      volume.close()
+      const input = plinth(['dump', source]).bytes
+      writeFileSync(target, Buffer.alloc(8 * MIB))
+      assert.equal(plinth(['restore', target], { input }).code, 0)
+      const restored = Volume.open(target)
+      assert.equal(restored.info.size, 4 * MIB)
+      const map = OrderedMap.open(restored, 'entries')
+      assert.equal(Buffer.from(map.get(Buffer.from('key'))!).toString(), 'value')
+      restored.close()
+      const { value } = json(['restore', `${target}2`, '--size', '2M'], { input })
+      assert.equal(value.error.code, 'ERR_LAYOUT')
     }))
 
   test('what does not fit is refused, before the target is touched', () =>

@@ -4,6 +4,7 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { type Chunk, type OpenOptions, Volume } from 'plinth'
+import { freeRunsOf } from '../../src/cli/stats.js'
 import { formatDeviceNumber } from '../../src/device/sysfs.js'
 import { ANCHOR_AT, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
 import type { Stretch } from '../../src/media/bad-blocks.js'
@@ -70,6 +71,28 @@ for (const [name, granularity] of [
 ] as const) {
   describe(`bad blocks on a block device, ${name}`, { skip: loop.skip }, () => {
     const bench = (body: (bench: Bench) => void) => () => onLoop(loop, granularity, body)
+
+    it(
+      'free runs are without them',
+      bench(({ open }) => {
+        const at = dataAt + 20 * granuleBytes
+        const bad = [page(0), page(at), page(at + granuleBytes), page(dataAt + 40 * granuleBytes)]
+        using volume = open(bad.slice(1))
+        volume.allocate({ size: 3 * granuleBytes })
+        const { freeBytes, freeRuns, badBytes } = volume.stats()
+        assert.equal(badBytes, 3 * granuleBytes)
+        const runs = freeRunsOf(volume, volume.chunks(), bad)
+        assert.equal(
+          runs.reduce((sum, { bytes }) => sum + bytes, 0),
+          freeBytes,
+        )
+        assert.equal(
+          runs.reduce((sum, each) => sum + each.runs, 0),
+          freeRuns,
+        )
+        assert.equal(freeRuns, 3)
+      }),
+    )
 
     it(
       'format refuses them in metadata, and changes nothing',

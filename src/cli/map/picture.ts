@@ -7,7 +7,7 @@
  * At most seven owners of chunks have a colour of their own, the largest; the others share one.
  */
 import type { ChunkInfo, Volume, VolumeArea, VolumeInfo, VolumeStats } from '../../index.js'
-import { freeRunsOf, type RunCount } from '../stats.js'
+import { badBlocksOf, freeRunsOf, type RunCount } from '../stats.js'
 import { heapNames, heapOf, metadataBytes } from '../volume.js'
 import { type Residency, residencyOf } from './residency.js'
 
@@ -72,7 +72,7 @@ export function pictureOf(volume: Volume): Picture {
     owners,
     chunks,
     stretches,
-    freeRuns: freeRunsOf(volume, chunks),
+    freeRuns: freeRunsOf(volume, chunks, badBlocksOf(volume)),
     residency: residencyOf(volume, stretches),
   }
 }

@@ -18,6 +18,7 @@ import { findSignatures } from '../layout/signature.js'
 import {
   decodeSuperblock,
   encodeSuperblock,
+  labelOf,
   SUPERBLOCK,
   type Superblock,
   volumeSeed,
@@ -56,8 +57,8 @@ export function findIntruder(
 }
 
 /** Both owners, in words: `a swap area, at 4086, in the place of the plinth volume 'old'`. */
-export function nameBoth({ what, offset }: Intruder, { label }: Superblock): string {
-  const name = Buffer.from(label).toString('utf8').replace(/\0+$/, '')
+export function nameBoth({ what, offset }: Intruder, superblock: Superblock): string {
+  const name = labelOf(superblock)
   return `${what}, at ${offset}, in the place of the plinth volume${name === '' ? '' : ` '${name}'`}`
 }
 

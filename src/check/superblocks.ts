@@ -3,7 +3,7 @@
  *
  * Opening a volume finds the second copy by the first, or at the device's end. Here it is looked for
  * further: where the damaged first copy still says, and in the last resort everywhere, so that a
- * volume smaller than its device can be brought back too.
+ * volume smaller than its device can be brought back too. Without a sign of a head the search is bounded.
  */
 import { crc32c } from '../base/checksum.js'
 import { alignDown, MIB, type Offset, PAGE_BYTES } from '../base/units.js'
@@ -22,6 +22,7 @@ import {
 import type { FindingCode, PlannedFix, Problem } from './finding.js'
 import type { Inspection, Readable } from './inspection.js'
 import { findIntruder, nameBoth } from './intruder.js'
+import { findTails } from './tails.js'
 
 /** A whole copy, and the page it was read from. */
 interface Copy {
@@ -154,7 +155,7 @@ function findSecond(device: Readable, firstPage: Uint8Array): Offset | undefined
   const ofHead = found.find((at) => anchorPasses(device, at))
   if (ofHead !== undefined) return ofHead
   if (found.length > 0) return found[0]
-  if (!looksLikeHead(device, firstPage)) return undefined
+  if (!looksLikeHead(device, firstPage)) return findTails(device).next().value?.offset
   const everywhere = [...scan(device)]
   const one = everywhere.filter((at) => anchorPasses(device, at))
   return one[0] ?? (everywhere.length === 1 ? everywhere[0] : undefined)

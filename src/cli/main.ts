@@ -20,6 +20,7 @@ import { repair } from './repair.js'
 import { restore } from './restore.js'
 import { rm } from './rm.js'
 import { stats } from './stats.js'
+import { wipe } from './wipe.js'
 
 const { version } = JSON.parse(
   readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
@@ -32,7 +33,7 @@ const termOf = (argument: Argument) => {
 
 const groups: [title: string, commands: Command[]][] = [
   ['Look:', [probe, info, ls, map, stats]],
-  ['Make and mend:', [format, check, repair]],
+  ['Make and mend:', [format, check, repair, wipe]],
   ['Move:', [dump, restore, exportChunk, importChunk, rm]],
   ['Measure:', [bench, doctor]],
 ]

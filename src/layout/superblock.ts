@@ -71,6 +71,11 @@ function checksumOf(page: Uint8Array): number {
   return crc32c(before, page, at + NO_CHECKSUM.length)
 }
 
+/** As text, empty for none. */
+export function labelOf({ label }: Pick<Superblock, 'label'>): string {
+  return Buffer.from(label).toString('utf8').replace(/\0+$/, '')
+}
+
 /** Start value of every other checksum of this volume. */
 export function volumeSeed(uuid: Uint8Array): number {
   return crc32c(0, uuid)

@@ -2,9 +2,10 @@
 import { PlinthError } from '../base/errors.js'
 import { alignDown, PAGE_BYTES } from '../base/units.js'
 import type { Readable } from '../check/inspection.js'
+import { findTails } from '../check/tails.js'
 import { SUPERBLOCK_AT } from '../layout/geometry.js'
 import { findSignatures, SIGNATURE_BYTES } from '../layout/signature.js'
-import { decodeSuperblock, MAGIC } from '../layout/superblock.js'
+import { decodeSuperblock, labelOf, MAGIC } from '../layout/superblock.js'
 import { type Found, findSuperblock } from './load.js'
 
 export interface Contents {
@@ -55,5 +56,10 @@ function describeOwn(device: Readable): string | undefined {
   }
   if (has(SUPERBLOCK_AT)) return 'a plinth volume'
   const endAt = alignDown(device.sizeBytes, PAGE_BYTES) - PAGE_BYTES
-  return endAt > 0 && has(endAt) ? 'the end of a plinth volume' : undefined
+  if (endAt > 0 && has(endAt)) return 'the end of a plinth volume'
+  for (const { superblock } of findTails(device)) {
+    const name = labelOf(superblock)
+    return `the end of ${name === '' ? 'a plinth volume' : `the plinth volume '${name}'`} of ${superblock.sizeBytes} bytes`
+  }
+  return undefined
 }

@@ -2,7 +2,8 @@
 import { randomFillSync } from 'node:crypto'
 import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
-import { alignDown, PAGE_BYTES } from '../base/units.js'
+import { PAGE_BYTES } from '../base/units.js'
+import type { Readable } from '../check/inspection.js'
 import { Device } from '../device/device.js'
 import { createFile } from '../device/file-space.js'
 import { statOf } from '../device/identify.js'
@@ -14,12 +15,14 @@ import {
   SUPERBLOCK_AT,
   TABLE_AT,
 } from '../layout/geometry.js'
-import { encodeSuperblock, FORMAT_VERSION, MAGIC, volumeSeed } from '../layout/superblock.js'
-import type { BadBlocks } from '../media/bad-blocks.js'
+import { findSignatures } from '../layout/signature.js'
+import { encodeSuperblock, FORMAT_VERSION, volumeSeed } from '../layout/superblock.js'
+import type { BadBlocks, Stretch } from '../media/bad-blocks.js'
 import type { Media } from '../media/media.js'
 import { mapAreas } from './areas.js'
 import { readContents } from './contents.js'
 import { type FormatOptions, parseFormatOptions } from './options.js'
+import { eraseStretches, secondSuperblocks } from './wipe.js'
 
 /** What a new volume is to be besides its options: a restored one is like another. */
 export interface Identity {
@@ -88,10 +91,12 @@ function formatOpened(
     alignBytes: device.alignBytes,
   })
   if (!wanted.force) refuseContents(device)
+  const remains = remainsOf(device, geometry)
   if (isFile) device.allocate(sizeBytes)
   refuseBadMetadata(device.badBlocks, geometry)
   const media = device.media(Math.max(geometry.sizeBytes, deviceBytes))
-  forgetEnd(device, media, geometry.sizeBytes)
+  // A crash here leaves what was there before without its second copies.
+  eraseStretches(media, device, remains)
   writeVolume(media, geometry, {
     alignBytes: device.alignBytes,
     label: wanted.label,
@@ -126,20 +131,21 @@ function refuseContents(device: Device): void {
 }
 
 /**
- * A larger volume that was here before has its second superblock at the device's end. That is where
- * a damaged first one has it looked for: it must not be taken for the new volume's.
+ * What would have the device found as something else: second superblocks of volumes that were here
+ * before, which a damaged first one has looked for, and signatures of others. Not what the new volume
+ * overwrites.
  */
-function forgetEnd(device: Device, media: Media, volumeBytes: number): void {
-  const at = alignDown(device.sizeBytes, PAGE_BYTES) - PAGE_BYTES
-  if (at < volumeBytes) return
-  const page = device.read(at, PAGE_BYTES)
-  if (!MAGIC.every((byte, i) => page[i] === byte)) return
-  const start = alignDown(at, device.alignBytes)
-  const mapping = media.map(start, at + PAGE_BYTES - start)
-  media.zero(mapping, at - start, PAGE_BYTES)
-  // A crash here leaves the old volume, with its first superblock.
-  media.fence()
-  media.unmap(mapping)
+function remainsOf(
+  device: Readable,
+  { logAt, logBytes, tableCopyAt, sizeBytes }: Geometry,
+): Stretch[] {
+  const ends = secondSuperblocks(device).map((offset) => ({ offset, length: PAGE_BYTES }))
+  return [...ends, ...findSignatures(device)].filter(
+    ({ offset, length }) =>
+      offset + length > logAt + logBytes &&
+      (offset < tableCopyAt || offset >= sizeBytes) &&
+      !device.badBlocks?.touches(offset, length),
+  )
 }
 
 /** Writes a new volume to media, whatever was there. Durable when it returns. */

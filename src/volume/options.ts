@@ -94,6 +94,15 @@ export interface OpenOptions {
   readonly warmBytes?: number | undefined
 }
 
+/** Options of `Volume.wipe`. */
+export interface WipeOptions {
+  /**
+   * Also on a device that somebody else has now, whose bytes are left alone, and where the volume is too
+   * damaged or too new to be opened. @default false: these are refused
+   */
+  readonly force?: boolean | undefined
+}
+
 /** Options of `Volume.probe` and `Volume.check`. */
 export interface ProbeOptions {
   /** As for `open`. */
@@ -104,6 +113,7 @@ const DEVICE_OPTIONS = ['backend', 'granularity', 'unsafeGranularity', 'sysfs']
 export const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', ...DEVICE_OPTIONS]
 const PROBE_OPTIONS = ['sysfs']
 const REPAIR_OPTIONS = ['dryRun', 'dropDamaged', 'force']
+const WIPE_OPTIONS = ['force']
 const OPEN_OPTIONS = [
   'readOnly',
   'warmBytes',
@@ -168,6 +178,13 @@ export function parseProbeOptions(options: ProbeOptions | undefined) {
   const { sysfs } = options ?? {}
   if (sysfs !== undefined) checkPath(sysfs)
   return { sysfs }
+}
+
+export function parseWipeOptions(options: WipeOptions | undefined) {
+  checkOptions(options, WIPE_OPTIONS, 'Volume.wipe')
+  const { force } = options ?? {}
+  if (force !== undefined) checkBoolean(force, 'force')
+  return { force: force ?? false }
 }
 
 /** What `format` and `open` both say of a device. */

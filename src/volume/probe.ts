@@ -3,6 +3,7 @@ import { PlinthError } from '../base/errors.js'
 import type { DeviceKind } from '../device/identify.js'
 import { type DeviceProbe, probeDevice } from '../device/probe.js'
 import type { Evidence } from '../device/sysfs.js'
+import { labelOf } from '../layout/superblock.js'
 import type { Granularity } from '../media/media.js'
 import { type Contents, readContents } from './contents.js'
 import type { Found } from './load.js'
@@ -76,7 +77,7 @@ function summaryOf({ superblock, geometry }: Found): NonNullable<Probe['volume']
   return {
     size: geometry.sizeBytes,
     granule: geometry.granuleBytes,
-    label: Buffer.from(superblock.label).toString('utf8').replace(/\0+$/, ''),
+    label: labelOf(superblock),
   }
 }
 

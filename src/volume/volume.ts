@@ -16,7 +16,7 @@ import type { Heap } from '../heap/heap.js'
 import { type HeapOptions, Heaps } from '../heap/heaps.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
-import { volumeSeed } from '../layout/superblock.js'
+import { labelOf, volumeSeed } from '../layout/superblock.js'
 import { isObserved, observe, refuseSubscriber } from '../log/diagnostics.js'
 import type { Log } from '../log/log.js'
 import { countersOf, type Media } from '../media/media.js'
@@ -31,6 +31,7 @@ import {
   type OpenOptions,
   type ProbeOptions,
   parseOpenOptions,
+  type WipeOptions,
 } from './options.js'
 import { type Probe, probe } from './probe.js'
 import { checkRanges } from './ranges.js'
@@ -41,6 +42,7 @@ import {
   type Restore,
   type RestoreOptions,
 } from './restore.js'
+import { wipeDevice } from './wipe.js'
 
 /** What a volume stands on: a device, or media of a test. */
 interface Standing {
@@ -199,6 +201,19 @@ export class Volume {
     return repairAt(path, options)
   }
 
+  /**
+   * Takes a volume off a device: every copy of its superblock and anchor is overwritten with zeros, so that
+   * nobody finds it again; what chunks held is not erased. Durable when it returns; a crash within leaves the
+   * volume as it was, or none.
+   * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_BUSY, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO;
+   *   without `force` also ERR_DEVICE_IN_USE when somebody else has the device, and what `open` throws of a
+   *   volume that is damaged or too new
+   */
+  static wipe(path: string, options?: WipeOptions): void {
+    checkPath(path)
+    wipeDevice(path, options)
+  }
+
   /** @internal Volumes come from `open`. */
   constructor(standing: Standing, load: (checkWritable: () => void) => Loaded, readOnly: boolean) {
     this.#standing = standing
@@ -232,7 +247,7 @@ export class Volume {
   /** What this volume is and how it is used. Can be asked of a closed one too. */
   get info(): VolumeInfo {
     const { superblock, geometry } = this.#loaded
-    const label = Buffer.from(superblock.label).toString('utf8').replace(/\0+$/, '')
+    const label = labelOf(superblock)
     return {
       path: this.#standing.path,
       uuid: formatUuid(superblock.uuid),

@@ -1,0 +1,59 @@
+/**
+ * Where the second superblock of a volume may be when its first says nothing and it is not at the
+ * device's end: looked for as far as can be bounded, whatever the device's size.
+ *
+ *   every page        of the first 16 MiB
+ *   sizes one types   1 to 99 MiB, GiB, TiB, and ten and a hundred times as many; powers of two
+ */
+import { GIB, MIB, type Offset, PAGE_BYTES, TIB } from '../base/units.js'
+import { decodeSuperblock, MAGIC, type Superblock } from '../layout/superblock.js'
+import type { Readable } from './inspection.js'
+
+const EVERY_PAGE_BYTES = 16 * MIB
+
+/** A second superblock that is whole and describes just the place where it is. */
+export interface Tail {
+  readonly superblock: Superblock
+  readonly offset: Offset
+}
+
+/** At most 16 MiB and some hundred pages are read. */
+export function* findTails(device: Readable): Generator<Tail> {
+  const { sizeBytes } = device
+  for (let from = 0; from < Math.min(EVERY_PAGE_BYTES, sizeBytes); from += MIB) {
+    const bytes = device.read(from, Math.min(MIB, sizeBytes - from))
+    for (let page = 0; page + PAGE_BYTES <= bytes.length; page += PAGE_BYTES) {
+      const tail = tailIn(bytes.subarray(page, page + PAGE_BYTES), from + page)
+      if (tail !== undefined) yield tail
+    }
+  }
+  for (const volumeBytes of ROUND_SIZES) {
+    if (volumeBytes > sizeBytes) break
+    const offset = volumeBytes - PAGE_BYTES
+    const tail = tailIn(device.read(offset, PAGE_BYTES), offset)
+    if (tail !== undefined) yield tail
+  }
+}
+
+/** The second superblock in a page; undefined when it is none, or belongs somewhere else. */
+export function tailIn(page: Uint8Array, offset: Offset): Tail | undefined {
+  if (!MAGIC.every((byte, i) => page[i] === byte)) return undefined
+  const superblock = decodeSuperblock(page)
+  return typeof superblock !== 'string' &&
+    superblock.copy === 1 &&
+    superblock.sizeBytes === offset + PAGE_BYTES
+    ? { superblock, offset }
+    : undefined
+}
+
+/** Lowest first, above those of which every page is looked at. */
+const ROUND_SIZES: readonly number[] = [
+  ...new Set([
+    ...[MIB, GIB, TIB].flatMap((unit) =>
+      [1, 10, 100].flatMap((times) => Array.from({ length: 99 }, (_, i) => (i + 1) * times * unit)),
+    ),
+    ...Array.from({ length: 53 }, (_, bits) => 2 ** bits),
+  ]),
+]
+  .filter((size) => size > EVERY_PAGE_BYTES && size <= Number.MAX_SAFE_INTEGER)
+  .sort((a, b) => a - b)

@@ -1,0 +1,106 @@
+/** Taking a volume off a device, so that nobody finds it again. */
+import { PlinthError } from '../base/errors.js'
+import { alignDown, alignUp, type Offset, PAGE_BYTES } from '../base/units.js'
+import type { Readable } from '../check/inspection.js'
+import { findTails } from '../check/tails.js'
+import { Device } from '../device/device.js'
+import { ANCHOR, ANCHOR_MAGIC } from '../layout/anchor.js'
+import { ANCHOR_AT, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { LABEL_BYTES_MAX, MAGIC, SUPERBLOCK } from '../layout/superblock.js'
+import type { Stretch } from '../media/bad-blocks.js'
+import type { Media } from '../media/media.js'
+import type { Repairable } from './inspect.js'
+import { findSuperblock } from './load.js'
+import { parseWipeOptions, type WipeOptions } from './options.js'
+
+/** Of a superblock, what is not zero anyway. */
+const SUPERBLOCK_BYTES = SUPERBLOCK.fields.label[0] + LABEL_BYTES_MAX
+
+export function wipeDevice(path: string, options: WipeOptions | undefined): void {
+  const { force } = parseWipeOptions(options)
+  const device = new Device({ path, readOnly: false })
+  try {
+    if (!force) findSuperblock(device, path, false, true)
+    const openMedia = (sizeBytes: number) => device.media(sizeBytes)
+    if (!wipeVolume({ device, alignBytes: device.alignBytes, openMedia })) {
+      throw new PlinthError('ERR_NOT_A_VOLUME', `${path} does not hold a plinth volume`)
+    }
+  } finally {
+    device.close()
+  }
+}
+
+/**
+ * Overwrites superblocks and anchors, and nothing else: what somebody else has put between them stays.
+ * False: there are none. Durable when it returns.
+ */
+export function wipeVolume({ device, alignBytes, openMedia }: Repairable): boolean {
+  const seconds = secondSuperblocks(device)
+  const hasFirst = hasMagic(device, SUPERBLOCK_AT)
+  const anchors = [ANCHOR_AT, ...seconds.map((at) => at - PAGE_BYTES)].filter((at) =>
+    hasAnchor(device, at),
+  )
+  if (seconds.length === 0 && !hasFirst && anchors.length === 0) return false
+  const media = openMedia(device.sizeBytes)
+  const erase = (stretches: Stretch[]) =>
+    eraseStretches(media, { sizeBytes: device.sizeBytes, alignBytes }, stretches)
+  // 1. The second superblocks. A crash here leaves the volume, with its first.
+  erase(seconds.map((offset) => ({ offset, length: SUPERBLOCK_BYTES })))
+  // 2. The magic of the first, a word and so all or nothing: from here on there is no volume.
+  if (hasFirst) erase([{ offset: SUPERBLOCK_AT, length: MAGIC.length }])
+  // 3. What is left of it, and the anchors.
+  erase([
+    ...(hasFirst
+      ? [{ offset: SUPERBLOCK_AT + MAGIC.length, length: SUPERBLOCK_BYTES - MAGIC.length }]
+      : []),
+    ...anchors.map((offset) => ({ offset, length: ANCHOR.bytes })),
+  ])
+  return true
+}
+
+/**
+ * Second superblocks of volumes that are or were on a device: where the first one says, at its end, and
+ * where else they are found.
+ */
+export function secondSuperblocks(device: Readable): Offset[] {
+  const { sizeBytes } = device
+  if (sizeBytes < 2 * PAGE_BYTES) return []
+  const told = SUPERBLOCK.read(device.read(SUPERBLOCK_AT, PAGE_BYTES)).sizeBytes
+  const likely = [told, sizeBytes].map((size) => alignDown(size, PAGE_BYTES) - PAGE_BYTES)
+  const found = likely.filter(
+    (at) =>
+      Number.isSafeInteger(at) &&
+      at > ANCHOR_AT &&
+      at + PAGE_BYTES <= sizeBytes &&
+      hasMagic(device, at),
+  )
+  return [...new Set([...found, ...[...findTails(device)].map(({ offset }) => offset)])]
+}
+
+/** Zeros, durable when it returns. One fence. */
+export function eraseStretches(
+  media: Media,
+  { sizeBytes, alignBytes }: { readonly sizeBytes: number; readonly alignBytes: number },
+  stretches: readonly Stretch[],
+): void {
+  if (stretches.length === 0) return
+  const unit = Math.max(PAGE_BYTES, alignBytes)
+  for (const { offset, length } of stretches) {
+    const start = alignDown(offset, unit)
+    const mapping = media.map(start, Math.min(alignUp(offset + length, unit), sizeBytes) - start)
+    media.zero(mapping, offset - start, length)
+    media.unmap(mapping)
+  }
+  media.fence()
+}
+
+function hasMagic(device: Readable, at: Offset): boolean {
+  if (device.badBlocks?.touches(at, PAGE_BYTES)) return false
+  const bytes = device.read(at, MAGIC.length)
+  return MAGIC.every((byte, i) => bytes[i] === byte)
+}
+
+function hasAnchor(device: Readable, at: Offset): boolean {
+  if (at < ANCHOR_AT || device.badBlocks?.touches(at, ANCHOR.bytes)) return false
+  return ANCHOR.read(device.read(at, ANCHOR.bytes)).magic === ANCHOR_MAGIC
+}

@@ -35,7 +35,7 @@ export const ERROR_CODES = {
   ERR_NO_SPACE: 'no free run of granules is long enough',
   ERR_NOT_A_MAP: 'the heap of this name holds something else than an ordered map',
   ERR_NOT_A_VOLUME: 'the device does not hold a plinth volume',
-  ERR_READ_ONLY: 'the volume is open for reading only',
+  ERR_READ_ONLY: 'the volume is open for reading only, or its device is read-only',
   ERR_REENTRANT:
     'called by a subscriber that is being told of an operation of the volume: call it later',
   ERR_SNAPSHOT_CLOSED: 'the snapshot of an ordered map was closed',

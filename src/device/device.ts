@@ -11,11 +11,13 @@ import { mapsSync, settleGranularity } from './granularity.js'
 import { type DeviceKind, identify } from './identify.js'
 import { knownBad } from './known-bad.js'
 import { LineMedia } from './line-media.js'
-import { type Lock, lockDevice, openOrThrow } from './lock.js'
+import { type Lock, lockDevice } from './lock.js'
 import { type Backend, CopyMapper, loadMapper, type Mapper, type Sharing } from './mapper.js'
+import { isSame, openAgain, openOrThrow, readOnlyDevice, switched } from './open.js'
 import { PageMedia } from './page-media.js'
 import { readBytes } from './read.js'
 import { residentBytes, type VolumeRange } from './residency.js'
+import { readText } from './sysfs.js'
 
 export interface DeviceOptions {
   readonly path: string
@@ -25,6 +27,8 @@ export interface DeviceOptions {
   /** Where the kernel shows its devices; `/sys` unless said. */
   readonly sysfs?: string | undefined
   readonly readOnly: boolean
+  /** What was just made at the path: something else there is refused. */
+  readonly created?: fs.Stats | undefined
 }
 
 export class Device {
@@ -40,7 +44,7 @@ export class Device {
   readonly #mapper: Mapper
   readonly #addon: NativeAddon | undefined
   readonly #readOnly: boolean
-  readonly #lock: Lock
+  #lock: Lock | undefined
   readonly #fd: number
   #media: Media | undefined
   #giveBack: () => void = () => {}
@@ -48,12 +52,13 @@ export class Device {
 
   /**
    * Locks and opens what is at a path.
-   * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_VOLUME_BUSY,
+   * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_VOLUME_BUSY, ERR_READ_ONLY,
    *   ERR_BACKEND_MISSING, ERR_BACKEND_LIMIT, ERR_GRANULARITY, ERR_BAD_BLOCKS
    */
   constructor(options: DeviceOptions) {
     const { path, readOnly, sysfs } = options
-    const identity = identify(path, sysfs)
+    // Of the wrong kind nothing is opened; what counts is what was opened then.
+    identify(path, sysfs)
     this.path = path
     this.#sysfs = sysfs
     this.#readOnly = readOnly
@@ -61,15 +66,17 @@ export class Device {
     this.backend = this.#mapper.backend
     // The lock and aligned memory come from the addon, whatever does the mapping.
     this.#addon = loadAddon()
-    this.alignBytes = identity.alignBytes
-    this.#lock = lockDevice({ path, kind: identity.kind, readOnly, addon: this.#addon })
+    this.#fd = openOrThrow(path, readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR)
     try {
-      this.#fd = openOrThrow(path, readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR)
-    } catch (error) {
-      this.#lock.release()
-      throw error
-    }
-    try {
+      const identity = identify(path, sysfs, this.#fd)
+      if (options.created !== undefined && !isSame(options.created, fs.fstatSync(this.#fd))) {
+        throw switched(path)
+      }
+      if (!readOnly && readText(`${identity.node}/ro`) === '1' && identity.kind === 'block') {
+        throw readOnlyDevice(path, 'is a device that is read-only')
+      }
+      this.alignBytes = identity.alignBytes
+      this.#lock = lockDevice({ path, fd: this.#fd, identity, readOnly, addon: this.#addon })
       const isDax =
         identity.kind === 'dax' ||
         mapsSync(this.#fd, identity, this.backend === 'native' ? this.#addon : undefined)
@@ -91,7 +98,7 @@ export class Device {
 
   /** Bytes of the device, now. */
   get sizeBytes(): number {
-    return identify(this.path, this.#sysfs).sizeBytes
+    return identify(this.path, this.#sysfs, this.#fd).sizeBytes
   }
 
   /**
@@ -142,7 +149,7 @@ export class Device {
       sizeBytes,
       mapper: this.#copies ? new CopyMapper((at, length) => this.read(at, length)) : this.#mapper,
       fd: this.#fd,
-      logFd: this.#readOnly ? undefined : openLog(this.path, this.#addon),
+      logFd: this.#readOnly ? undefined : openLog(this.#fd, this.path, this.#addon),
       addon: this.#addon,
       readOnly: this.#readOnly,
     })
@@ -176,7 +183,7 @@ export class Device {
     }
     this.badBlocks = knownBad(
       this.path,
-      identify(this.path, this.#sysfs),
+      identify(this.path, this.#sysfs, this.#fd),
       this.#fd,
       this.#addon,
     ).badBlocks
@@ -193,7 +200,7 @@ export class Device {
     this.#open = false
     if (this.#media === undefined) fs.closeSync(this.#fd)
     else this.#media.close()
-    this.#lock.release()
+    this.#lock?.release()
   }
 }
 
@@ -201,17 +208,17 @@ export class Device {
  * A descriptor whose writes are barriers. O_DIRECT saves the way through the page cache; where it
  * is refused (some filesystems) or memory cannot be aligned (no addon) it is left out.
  */
-function openLog(path: string, addon: NativeAddon | undefined): number {
+function openLog(of: number, path: string, addon: NativeAddon | undefined): number {
   const { O_RDWR, O_DSYNC, O_DIRECT } = fs.constants
   if (addon !== undefined && O_DIRECT !== undefined) {
     let fd: number | undefined
     try {
-      fd = fs.openSync(path, O_RDWR | O_DSYNC | O_DIRECT)
+      fd = openAgain(of, path, O_RDWR | O_DSYNC | O_DIRECT)
       fs.readSync(fd, new Uint8Array(addon.alignedBuffer(PAGE_BYTES, PAGE_BYTES)), 0, PAGE_BYTES, 0)
       return fd
     } catch {
       if (fd !== undefined) fs.closeSync(fd)
     }
   }
-  return openOrThrow(path, O_RDWR | O_DSYNC)
+  return openAgain(of, path, O_RDWR | O_DSYNC)
 }

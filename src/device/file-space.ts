@@ -11,7 +11,7 @@ import { PlinthError } from '../base/errors.js'
 import { PAGE_BYTES } from '../base/units.js'
 import { EXTENT, EXTENT_WORDS, type NativeAddon } from '../native/addon.js'
 import { loadAddon } from '../native/load.js'
-import { openOrThrow } from './lock.js'
+import { openOrThrow, pathOf, refuseAmongDevices } from './open.js'
 
 const WINDOW_BYTES = 1024 * 1024
 /** The smallest block of a filesystem: a hole is no smaller. */
@@ -168,18 +168,20 @@ export function whyCopiedOnWrite(
 
 /**
  * Makes a file of a page of zeros that its owner alone may use, overwritten in place where btrfs is asked for that.
- * Its name is durable when it returns.
- * @throws PlinthError as `openOrThrow`
+ * Its name is durable when it returns. What it returns tells it from whatever has its name later.
+ * @throws PlinthError as `openOrThrow`, and as `refuseAmongDevices`
  */
-export function createFile(path: string): void {
+export function createFile(path: string): fs.Stats {
+  refuseAmongDevices(path)
   const { O_RDWR, O_CREAT, O_EXCL } = fs.constants
   const fd = openOrThrow(path, O_RDWR | O_CREAT | O_EXCL, 0o600)
   try {
     // Of a file with bytes it is not taken any more.
-    if (fs.statfsSync(path).type === BTRFS) overwriteInPlace(fd)
+    if (fs.statfsSync(pathOf(fd, path)).type === BTRFS) overwriteInPlace(fd)
     // Of an empty file nobody can say whether it maps as DAX.
     fs.ftruncateSync(fd, PAGE_BYTES)
     syncFolder(dirname(path))
+    return fs.fstatSync(fd)
   } catch (cause) {
     fs.rmSync(path)
     const { message } = cause as Error

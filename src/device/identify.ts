@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
 import { PAGE_BYTES } from '../base/units.js'
 import { loadAddon } from '../native/load.js'
+import { missing, pathOf, statOf } from './open.js'
 import { type Persistence, persistenceOf } from './persistence.js'
 import { type Evidence, nodeOf, readNumber, realPath, SYSFS } from './sysfs.js'
 
@@ -31,14 +32,15 @@ const MEMORY_FILESYSTEMS = new Map([
 ])
 
 /**
+ * What is at a path, or what a descriptor has open: then the path is for messages.
  * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO
  */
-export function identify(path: string, sysfs = SYSFS): Identity {
-  const stat = statOf(path)
-  if (stat === undefined) {
-    throw new PlinthError('ERR_DEVICE_MISSING', `nothing is at ${path}`)
+export function identify(path: string, sysfs = SYSFS, fd?: number): Identity {
+  const stat = fd === undefined ? statOf(path) : fs.fstatSync(fd)
+  if (stat === undefined) throw missing(path)
+  if (stat.isFile()) {
+    return identifyFile(fd === undefined ? path : pathOf(fd, path), stat, sysfs)
   }
-  if (stat.isFile()) return identifyFile(path, stat, sysfs)
   if (stat.isBlockDevice()) return identifyBlock(path, nodeOf(sysfs, 'block', stat.rdev))
   const node = nodeOf(sysfs, 'char', stat.rdev)
   if (stat.isCharacterDevice() && realPath(`${node}/subsystem`)?.endsWith('/bus/dax')) {
@@ -111,23 +113,6 @@ function identifyDax(path: string, node: string): Identity {
 /** A mapping begins at a page of the kernel's, which has 16 or 64 KiB on some arm64. */
 function systemPageBytes(): number {
   return loadAddon()?.pageBytes ?? PAGE_BYTES
-}
-
-/** The stat, or undefined when nothing is there. */
-export function statOf(path: string): fs.Stats | undefined {
-  try {
-    return fs.statSync(path)
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
-    throw new PlinthError(
-      'ERR_DEVICE_IO',
-      `${path} cannot be looked at: ${(cause as Error).message}`,
-      {
-        cause,
-      },
-    )
-  }
 }
 
 function unreadable(path: string, attribute: string): PlinthError {

@@ -6,7 +6,7 @@ import { whyCopiedOnWrite } from './file-space.js'
 import { mapsSync, type Proof, proveGranularity } from './granularity.js'
 import { type DeviceKind, identify } from './identify.js'
 import { knownBad } from './known-bad.js'
-import { openOrThrow } from './lock.js'
+import { openOrThrow, pathOf } from './open.js'
 import { type Owner, ownerOf } from './owner.js'
 import { namespaceOf, type Persistence } from './persistence.js'
 import { readBytes } from './read.js'
@@ -35,10 +35,11 @@ export interface DeviceProbe {
  * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_BAD_BLOCKS
  */
 export function probeDevice(path: string, sysfs?: string): DeviceProbe {
-  const identity = identify(path, sysfs)
+  identify(path, sysfs)
   const addon = loadAddon()
   const fd = openOrThrow(path, fs.constants.O_RDONLY)
   try {
+    const identity = identify(path, sysfs, fd)
     const { sizeBytes, alignBytes, node } = identity
     const isSync = mapsSync(fd, identity, addon)
     const kind: DeviceKind = isSync ? 'fsdax' : identity.kind
@@ -59,7 +60,7 @@ export function probeDevice(path: string, sysfs?: string): DeviceProbe {
       badBlocks,
       namespace: node === undefined ? undefined : namespaceOf(node),
       owner: ownerOf(path, fd, identity, addon),
-      copiedOnWrite: kind === 'file' ? whyCopiedOnWrite(path, fd, addon) : undefined,
+      copiedOnWrite: kind === 'file' ? whyCopiedOnWrite(pathOf(fd, path), fd, addon) : undefined,
       read,
       close: () => fs.closeSync(fd),
     }

@@ -76,6 +76,12 @@ export function labelOf({ label }: Pick<Superblock, 'label'>): string {
   return Buffer.from(label).toString('utf8').replace(/\0+$/, '')
 }
 
+/** `8-4-4-4-12`. */
+export function formatUuid(bytes: Uint8Array): string {
+  const hex = Buffer.from(bytes).toString('hex')
+  return [8, 12, 16, 20].reduceRight((text, at) => `${text.slice(0, at)}-${text.slice(at)}`, hex)
+}
+
 /** Start value of every other checksum of this volume. */
 export function volumeSeed(uuid: Uint8Array): number {
   return crc32c(0, uuid)

@@ -6,7 +6,7 @@ import { PAGE_BYTES } from '../base/units.js'
 import type { Readable } from '../check/inspection.js'
 import { Device } from '../device/device.js'
 import { createFile } from '../device/file-space.js'
-import { statOf } from '../device/identify.js'
+import { isSame, missing, statOf } from '../device/open.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import {
   ANCHOR_AT,
@@ -38,14 +38,15 @@ export function formatDevice(
   identity: Partial<Identity> = {},
 ): void {
   const parsed = parseFormatOptions(options)
-  const creates = statOf(path) === undefined
-  if (creates && parsed.size === undefined) {
+  const isMissing = statOf(path) === undefined
+  if (isMissing && parsed.size === undefined) {
+    const { message } = missing(path)
     throw new PlinthError(
       'ERR_DEVICE_MISSING',
-      `nothing is at ${path}; give a size to have a file created there`,
+      `${message}; give a size to have a file created there`,
     )
   }
-  if (creates) createFile(path)
+  const created = isMissing ? createFile(path) : undefined
   try {
     const { backend, granularity, unsafeGranularity, sysfs } = parsed
     const device = new Device({
@@ -55,6 +56,7 @@ export function formatDevice(
       unsafeGranularity,
       sysfs,
       readOnly: false,
+      created,
     })
     try {
       formatOpened(device, parsed, identity)
@@ -65,7 +67,8 @@ export function formatDevice(
       device.close()
     }
   } catch (error) {
-    if (creates) fs.rmSync(path, { force: true })
+    const there = created && statOf(path)
+    if (there !== undefined && isSame(there, created!)) fs.rmSync(path, { force: true })
     throw error
   }
 }

@@ -8,8 +8,9 @@ import { isDate } from 'node:util/types'
 import { checkOptions, describe } from '../base/arguments.js'
 import { argumentTypeError, argumentValueError } from '../base/errors.js'
 import { Device } from '../device/device.js'
+import { switched } from '../device/open.js'
 import { HEAP_NAME_PREFIX, HEAP_TYPE } from '../layout/heap.js'
-import { INCOMPATIBLE, volumeSeed } from '../layout/superblock.js'
+import { formatUuid, INCOMPATIBLE, volumeSeed } from '../layout/superblock.js'
 import { mapAreas } from './areas.js'
 import { formatDevice, type Identity } from './format.js'
 import type { ChunkInfo } from './info.js'
@@ -73,6 +74,7 @@ export function checkPlaced(chunks: unknown): asserts chunks is readonly ChunkIn
 /** Takes the bit from a volume that is closed and durable. Durable when it returns. */
 export function complete(
   path: string,
+  uuid: string,
   { backend, granularity, unsafeGranularity, sysfs }: FormatOptions,
 ): void {
   const device = new Device({
@@ -85,6 +87,7 @@ export function complete(
   })
   try {
     const { superblock, geometry } = findSuperblock(device, path, false, true)
+    if (formatUuid(superblock.uuid) !== uuid) throw switched(path)
     const media = device.media(geometry.sizeBytes)
     const areas = mapAreas(media, geometry, volumeSeed(superblock.uuid), device.alignBytes)
     const incompatible = superblock.incompatible & ~INCOMPATIBLE.RESTORING

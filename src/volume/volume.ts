@@ -16,7 +16,7 @@ import type { Heap } from '../heap/heap.js'
 import { type HeapOptions, Heaps } from '../heap/heaps.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
-import { labelOf, volumeSeed } from '../layout/superblock.js'
+import { formatUuid, labelOf, volumeSeed } from '../layout/superblock.js'
 import { isObserved, observe, refuseSubscriber } from '../log/diagnostics.js'
 import type { Log } from '../log/log.js'
 import { countersOf, type Media } from '../media/media.js'
@@ -174,7 +174,7 @@ export class Volume {
       finish: () => {
         volume.#checkOpen()
         volume.close()
-        complete(path, open)
+        complete(path, volume.info.uuid, open)
       },
       abandon: () => volume.close(),
     }
@@ -621,9 +621,4 @@ function transactionActive(): PlinthError {
     'ERR_TX_ACTIVE',
     'a transaction is under way; use its own methods inside the function',
   )
-}
-
-function formatUuid(bytes: Uint8Array): string {
-  const hex = Buffer.from(bytes).toString('hex')
-  return [8, 12, 16, 20].reduceRight((text, at) => `${text.slice(0, at)}-${text.slice(at)}`, hex)
 }

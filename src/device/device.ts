@@ -1,7 +1,7 @@
 /** A device held open: locked, its granularity settled, its media ready. */
 import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
-import { PAGE_BYTES } from '../base/units.js'
+import { alignDown, alignUp, PAGE_BYTES } from '../base/units.js'
 import type { BadBlocks } from '../media/bad-blocks.js'
 import type { Granularity, Media } from '../media/media.js'
 import type { NativeAddon } from '../native/addon.js'
@@ -158,6 +158,47 @@ export class Device {
   /** Bytes of the device, read before any volume is known; zeros behind its end and for bad blocks. */
   read(offset: number, length: number): Uint8Array {
     return readBytes(this.#fd, this, this.#addon, offset, length)
+  }
+
+  /**
+   * The same as the device has them: after a failed barrier the page cache keeps what the device never took.
+   * What is dirty is from memory: the next barrier writes it, or fails.
+   */
+  readStored(offset: number, length: number): Uint8Array {
+    if (this.#hasCache) {
+      const from = alignDown(offset, PAGE_BYTES)
+      this.#addon?.dropCached(this.#fd, from, alignUp(offset + length, PAGE_BYTES) - from)
+    }
+    return this.read(offset, length)
+  }
+
+  /**
+   * Has all that is read from now on come from the device: what the page cache holds is written, and then
+   * forgotten. Pages that another process maps stay; without the addon all do.
+   * @throws PlinthError ERR_DEVICE_IO
+   */
+  dropCache(): void {
+    if (!this.#hasCache) return
+    try {
+      try {
+        fs.fsyncSync(this.#fd)
+      } catch {
+        // An earlier writer's failure is told once: the device is what it is. What fails again is its own.
+        fs.fsyncSync(this.#fd)
+      }
+      this.#addon?.dropCached(this.#fd, 0, 0)
+    } catch (cause) {
+      throw new PlinthError(
+        'ERR_DEVICE_IO',
+        `what the page cache has of ${this.path} cannot be written: ${(cause as Error).message}`,
+        { cause },
+      )
+    }
+  }
+
+  /** Whether there is a page cache between the device and a load. */
+  get #hasCache(): boolean {
+    return this.kind === 'file' || this.kind === 'block'
   }
 
   /**

@@ -37,6 +37,11 @@ export interface NativeAddon {
    * file nor may write it is told 1 for all of them (mincore(2)).
    */
   residentPages(fd: number, offset: number, out: Uint8Array): void
+  /**
+   * Has the page cache forget the whole pages of a range (posix_fadvise with POSIX_FADV_DONTNEED), to the
+   * end with a length of 0. Pages that are dirty, or mapped by somebody, stay.
+   */
+  dropCached(fd: number, offset: number, length: number): void
 
   /**
    * Maps `length` bytes (at most 4 GiB) from position `offset` (up to 2^53) and returns the slot.

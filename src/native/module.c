@@ -173,6 +173,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     FUNCTION("fileFlags", plinth_file_flags),
     FUNCTION("setFileFlags", plinth_set_file_flags),
     FUNCTION("residentPages", plinth_resident_pages),
+    FUNCTION("dropCached", plinth_drop_cached),
     FUNCTION("map", plinth_map),
     FUNCTION("mappingCount", plinth_mapping_count),
     FUNCTION("buffer", plinth_buffer),

@@ -163,6 +163,7 @@ napi_value plinth_file_flags(napi_env env, napi_callback_info info);
 napi_value plinth_set_file_flags(napi_env env, napi_callback_info info);
 napi_value plinth_extents(napi_env env, napi_callback_info info);
 napi_value plinth_resident_pages(napi_env env, napi_callback_info info);
+napi_value plinth_drop_cached(napi_env env, napi_callback_info info);
 napi_value plinth_bind_commit(napi_env env, napi_callback_info info);
 napi_value plinth_create_writer(napi_env env, napi_callback_info info);
 napi_value plinth_start_write(napi_env env, napi_callback_info info);

@@ -1,4 +1,4 @@
-/* Which pages of a file or block device are in memory: the page cache, asked by mincore(2). */
+/* Which pages of a file or block device are in memory: the page cache, asked by mincore(2), and made to forget. */
 #include "plinth.h"
 
 #include <errno.h>
@@ -65,5 +65,18 @@ napi_value plinth_resident_pages(napi_env env, napi_callback_info info) {
   }
   error = is_dax(fd) ? EOPNOTSUPP : ask(fd, offset, length, out, pages);
   if (error != 0) throw_system(env, error, "mincore");
+  return NULL;
+}
+
+napi_value plinth_drop_cached(napi_env env, napi_callback_info info) {
+  napi_value values[3];
+  int fd;
+  uint64_t offset, length;
+  if (call_arguments(env, info, 3, values) == NULL || !read_descriptor(env, values[0], &fd) ||
+      !read_position(env, values[1], values[2], 0, POSITION_MAX, &offset, &length))
+    return NULL;
+  /* It returns the error; a length of 0 means to the end. */
+  int error = posix_fadvise(fd, (off_t)offset, (off_t)length, POSIX_FADV_DONTNEED);
+  if (error != 0) throw_system(env, error, "posix_fadvise");
   return NULL;
 }

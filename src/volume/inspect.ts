@@ -22,6 +22,7 @@ const PASSES_MAX = 100
 export function checkAt(path: string, options: ProbeOptions | undefined): Finding[] {
   const device = new Device({ path, readOnly: true, ...parseProbeOptions(options) })
   try {
+    device.dropCache()
     return checkDevice(device).findings
   } finally {
     device.close()
@@ -32,6 +33,7 @@ export function repairAt(path: string, options: RepairOptions | undefined): Repa
   const parsed = parseRepairOptions(options)
   const device = new Device({ path, readOnly: parsed.dryRun })
   try {
+    device.dropCache()
     return repairDevice(
       {
         device,

@@ -8,9 +8,15 @@ import { ChunkTable } from '../allocator/chunk-table.js'
 import { PlinthError } from '../base/errors.js'
 import { alignDown, alignUp, type LogPosition, type Offset, PAGE_BYTES } from '../base/units.js'
 import { findIntruder, nameBoth } from '../check/intruder.js'
-import { ANCHOR_STATE, POSITION_RESTART } from '../layout/anchor.js'
+import { ANCHOR, ANCHOR_STATE, decodeAnchor, POSITION_RESTART } from '../layout/anchor.js'
 import { CHUNK_SLOT } from '../layout/chunk-slot.js'
-import { type Geometry, geometryOf, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
+import {
+  ANCHOR_AT,
+  type Geometry,
+  geometryOf,
+  SUPERBLOCK_AT,
+  TABLE_AT,
+} from '../layout/geometry.js'
 import {
   decodeSuperblock,
   encodeSuperblock,
@@ -160,6 +166,18 @@ export function findSuperblock(
     geometry,
     isHealable: unreadable === undefined && !(good && secondGood && isSame(first, second)),
   }
+}
+
+/** Whether the last user closed the volume: then everything before was durable. */
+export function wasClosed(device: Readable, { superblock, geometry }: Found): boolean {
+  const seed = volumeSeed(superblock.uuid)
+  return [ANCHOR_AT, geometry.anchorCopyAt].every((at) => {
+    try {
+      return decodeAnchor(device.read(at, ANCHOR.bytes), seed)?.state === ANCHOR_STATE.CLOSED
+    } catch {
+      return false
+    }
+  })
 }
 
 /** Whether two copies say the same, but for which copy they are. */

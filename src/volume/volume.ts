@@ -25,7 +25,7 @@ import { areasOf } from './areas.js'
 import { formatDevice } from './format.js'
 import type { ChunkInfo, VolumeInfo, VolumeStats } from './info.js'
 import { checkAt, repairAt } from './inspect.js'
-import { findSuperblock, type Loaded, loadVolume, type Recovery } from './load.js'
+import { findSuperblock, type Loaded, loadVolume, type Recovery, wasClosed } from './load.js'
 import {
   type FormatOptions,
   type OpenOptions,
@@ -119,7 +119,14 @@ export class Volume {
       parseOpenOptions(options)
     const device = new Device({ path, readOnly, ...wanted })
     try {
-      const found = findSuperblock(device, path, readOnly, restoring)
+      const stored = {
+        sizeBytes: device.sizeBytes,
+        badBlocks: device.badBlocks,
+        read: (offset: number, length: number) => device.readStored(offset, length),
+      }
+      const found = findSuperblock(stored, path, readOnly, restoring)
+      // What recovery trusts, and what the user finds, is what the device has.
+      if (!wasClosed(stored, found)) device.dropCache()
       const media = device.media(found.geometry.sizeBytes, sparse)
       const { kind, alignBytes } = device
       return new Volume(

@@ -146,7 +146,8 @@ describe('granularity', () => {
       assert.equal(busy, true)
       // The thread's own name is MainThread since Node 24.
       const program = basename(process.execPath)
-      assert.ok(who !== undefined && who.startsWith(`process ${process.pid} (${program}: `), who)
+      assert.ok(who !== undefined)
+      assert.ok(who.startsWith(`process ${process.pid} (${program}: `), who)
       assert.ok(who.includes(process.argv0) || who.endsWith('…)'), who)
       assert.ok(who.length < 250)
       assert.match(advice, /close the volume/)

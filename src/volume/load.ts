@@ -168,8 +168,37 @@ export function findSuperblock(
   }
 }
 
+/** A device with a page cache before it. */
+interface Cached extends Readable {
+  /** Past the page cache. */
+  readStored(offset: Offset, length: number): Uint8Array
+  /** From now on everything is read from the device. */
+  dropCache(): void
+}
+
+/**
+ * Finds the superblock that the device has, and makes sure that what is read of the volume from now on is what
+ * the device has too: that is what recovery trusts.
+ * @throws PlinthError as `findSuperblock`
+ */
+export function findStored(
+  device: Cached,
+  path: string,
+  readOnly: boolean,
+  restoring: boolean,
+): Found {
+  const stored: Readable = {
+    sizeBytes: device.sizeBytes,
+    badBlocks: device.badBlocks,
+    read: (offset, length) => device.readStored(offset, length),
+  }
+  const found = findSuperblock(stored, path, readOnly, restoring)
+  if (!wasClosed(stored, found)) device.dropCache()
+  return found
+}
+
 /** Whether the last user closed the volume: then everything before was durable. */
-export function wasClosed(device: Readable, { superblock, geometry }: Found): boolean {
+function wasClosed(device: Readable, { superblock, geometry }: Found): boolean {
   const seed = volumeSeed(superblock.uuid)
   return [ANCHOR_AT, geometry.anchorCopyAt].every((at) => {
     try {

@@ -2,8 +2,8 @@
 import type { Chunk } from '../allocator/chunk.js'
 import { insideOf } from '../allocator/chunk.js'
 import type { AllocateOptions } from '../allocator/chunk-store.js'
-import { checkPath, describe } from '../base/arguments.js'
-import { argumentTypeError, PlinthError } from '../base/errors.js'
+import { checkPath } from '../base/arguments.js'
+import { PlinthError } from '../base/errors.js'
 import { checkDevice } from '../check/check.js'
 import type { Finding } from '../check/finding.js'
 import type { Readable } from '../check/inspection.js'
@@ -21,11 +21,12 @@ import { isObserved, observe, refuseSubscriber } from '../log/diagnostics.js'
 import type { Log } from '../log/log.js'
 import { countersOf, type Media } from '../media/media.js'
 import { refuseOwnType, Transaction } from '../transaction/transaction.js'
+import { checkWork, refusePromise, transactionActive } from '../transaction/work.js'
 import { areasOf } from './areas.js'
 import { formatDevice } from './format.js'
 import type { ChunkInfo, VolumeInfo, VolumeStats } from './info.js'
 import { checkAt, repairAt } from './inspect.js'
-import { findSuperblock, type Loaded, loadVolume, type Recovery, wasClosed } from './load.js'
+import { findStored, type Loaded, loadVolume, type Recovery } from './load.js'
 import {
   type FormatOptions,
   type OpenOptions,
@@ -119,14 +120,7 @@ export class Volume {
       parseOpenOptions(options)
     const device = new Device({ path, readOnly, ...wanted })
     try {
-      const stored = {
-        sizeBytes: device.sizeBytes,
-        badBlocks: device.badBlocks,
-        read: (offset: number, length: number) => device.readStored(offset, length),
-      }
-      const found = findSuperblock(stored, path, readOnly, restoring)
-      // What recovery trusts, and what the user finds, is what the device has.
-      if (!wasClosed(stored, found)) device.dropCache()
+      const found = findStored(device, path, readOnly, restoring)
       const media = device.media(found.geometry.sizeBytes, sparse)
       const { kind, alignBytes } = device
       return new Volume(
@@ -600,32 +594,4 @@ export class Volume {
       throw new PlinthError('ERR_READ_ONLY', 'the volume was opened with readOnly')
     }
   }
-}
-
-function checkWork(work: unknown): void {
-  if (typeof work !== 'function') {
-    throw argumentTypeError(`a function is wanted, not ${describe(work)}`)
-  }
-}
-
-function refusePromise(result: unknown): void {
-  if (
-    result !== null &&
-    typeof result === 'object' &&
-    typeof (result as { then?: unknown }).then === 'function'
-  ) {
-    // Its rejection is nobody's: the transaction is refused, and that is what the caller is told.
-    Promise.resolve(result).catch(() => {})
-    throw new PlinthError(
-      'ERR_TX_PROMISE',
-      'the transaction function returned a promise; do the waiting outside: nothing was changed',
-    )
-  }
-}
-
-function transactionActive(): PlinthError {
-  return new PlinthError(
-    'ERR_TX_ACTIVE',
-    'a transaction is under way; use its own methods inside the function',
-  )
 }

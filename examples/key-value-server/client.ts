@@ -79,6 +79,7 @@ async function demandSuccess(response: Response): Promise<void> {
 
 /** The server as a process, ready when `start` resolves. */
 export class ServerProcess {
+  readonly url: string
   readonly client: Client
   readonly #process: ChildProcess
 
@@ -96,6 +97,7 @@ export class ServerProcess {
 
   private constructor(child: ChildProcess, url: string) {
     this.#process = child
+    this.url = url
     this.client = new Client(url)
   }
 

@@ -10,7 +10,11 @@
  *   GET    /entries?from=A&to=B&limit=N&reverse  200; a JSON array [key, value] on each line, in order,
  *                                                from A up to and without B, as it was when it was asked
  *
- * A refusal is 400, 411, 413 (too large) or 507 (the volume is full), and says why.
+ * A refusal is 400, 403, 408, 411, 413 (too large), 503 (busy) or 507 (the volume is full), and says why.
+ *
+ * It is for programs of this machine. A page in a browser must not write to it, nor read what others wrote: who
+ * comes with an Origin, or asks for another host, is refused (docs/security.md). What is held for those who are
+ * slow is bounded: in bytes of bodies, in snapshots, in time.
  *
  *   node dist/examples/key-value-server/server.js PATH [BYTES]
  */
@@ -25,6 +29,12 @@ import { type Cursor, type MapOperation, OrderedMap } from 'plinth/map'
 
 const MIB = 1024 * 1024
 const BODY_BYTES_MAX = 16 * MIB
+/** Of all bodies that are on their way. */
+const BODIES_BYTES_MAX = 4 * BODY_BYTES_MAX
+/** A range holds a snapshot, and with it space, for as long as its reader takes. */
+const LISTS_MAX = 16
+const LIST_MS_MAX = 30_000
+const REQUEST_MS_MAX = 30_000
 
 /** An answer that is none. */
 class Refusal extends Error {
@@ -39,6 +49,7 @@ class Refusal extends Error {
 /** What codes of errors are in HTTP; all others are the server's own fault. */
 const STATUS: Record<string, number> = {
   ERR_INVALID_ARG_VALUE: 400,
+  ERR_INVALID_URL: 400,
   ERR_OUT_OF_RANGE: 413,
   ERR_TX_TOO_LARGE: 413,
   ERR_NO_SPACE: 507,
@@ -49,7 +60,10 @@ if (!existsSync(path)) Volume.format(path, { size: Number(bytes) })
 const volume = Volume.open(path)
 const map = OrderedMap.open(volume, 'entries')
 
-const server = createServer((request, response) => {
+let bodiesBytes = 0
+let lists = 0
+
+const server = createServer({ requestTimeout: REQUEST_MS_MAX }, (request, response) => {
   answer(request, response).catch((error) => refuse(response, error))
 })
 // Its address on standard output says that it is ready.
@@ -62,6 +76,7 @@ process.once('SIGTERM', () => {
 })
 
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  refuseBrowsers(request)
   const { pathname, searchParams } = new URL(request.url ?? '', 'http://localhost')
   const route = `${request.method} ${pathname.replace(/(?<=^\/entries\/).+$/, 'KEY')}`
   switch (route) {
@@ -87,12 +102,25 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   response.writeHead(204).end()
 }
 
+/** A browser tells where a page is from, and its Host is what the page was made to believe (DNS rebinding). */
+function refuseBrowsers({ headers, socket }: IncomingMessage): void {
+  const hosts = ['127.0.0.1', 'localhost'].map((name) => `${name}:${socket.localPort}`)
+  if (!hosts.includes(headers.host ?? '')) throw new Refusal(403, `ask for ${hosts.join(' or ')}`)
+  const isPage = headers.origin !== undefined || (headers['sec-fetch-site'] ?? 'none') !== 'none'
+  if (isPage) throw new Refusal(403, 'pages are not served')
+}
+
 function keyOf(pathname: string): Buffer {
-  return Buffer.from(decodeURIComponent(pathname.slice('/entries/'.length)))
+  try {
+    return Buffer.from(decodeURIComponent(pathname.slice('/entries/'.length)))
+  } catch {
+    throw new Refusal(400, 'the key has an escape that is none, such as %zz or half a character')
+  }
 }
 
 /** Who reads slowly is waited for. The cursor keeps what it began with, and its space, until it is closed. */
 async function list(query: URLSearchParams, response: ServerResponse): Promise<void> {
+  if (lists >= LISTS_MAX) throw new Refusal(503, `${LISTS_MAX} ranges are being read; come again`)
   const bound = (name: string) => (query.has(name) ? Buffer.from(query.get(name)!) : undefined)
   const cursor = map.cursor({
     gte: bound('from'),
@@ -100,9 +128,14 @@ async function list(query: URLSearchParams, response: ServerResponse): Promise<v
     limit: query.has('limit') ? Number(query.get('limit')) : undefined,
     reverse: query.has('reverse'),
   })
+  lists++
   try {
-    await pipeline(Readable.from(lines(cursor)), response)
+    // Who takes longer than that notices that its answer ends.
+    await pipeline(Readable.from(lines(cursor)), response, {
+      signal: AbortSignal.timeout(LIST_MS_MAX),
+    })
   } finally {
+    lists--
     cursor.close()
   }
 }
@@ -115,14 +148,22 @@ function* lines(cursor: Cursor): Generator<string> {
 }
 
 async function bodyOf(request: IncomingMessage): Promise<Buffer> {
-  const length = request.headers['content-length']
-  if (length === undefined) throw new Refusal(411, 'say how long the body is')
-  if (Number(length) > BODY_BYTES_MAX) throw new Refusal(413, `at most ${BODY_BYTES_MAX} bytes`)
-  return buffer(request)
+  const told = request.headers['content-length']
+  if (told === undefined) throw new Refusal(411, 'say how long the body is')
+  // What comes is no longer than that: the parser of Node sees to it.
+  const length = Number(told)
+  if (length > BODY_BYTES_MAX) throw new Refusal(413, `at most ${BODY_BYTES_MAX} bytes`)
+  if (bodiesBytes + length > BODIES_BYTES_MAX) throw new Refusal(503, 'too much is on its way')
+  bodiesBytes += length
+  try {
+    return await buffer(request)
+  } finally {
+    bodiesBytes -= length
+  }
 }
 
 function toOperations(json: string): MapOperation[] {
-  const changes: unknown = JSON.parse(json)
+  const changes = parse(json)
   if (!Array.isArray(changes)) throw new Refusal(400, 'a batch is an array')
   return changes.map((change) => {
     const { key, value } = change ?? {}
@@ -132,6 +173,14 @@ function toOperations(json: string): MapOperation[] {
     if (value === undefined) return { type: 'delete', key: Buffer.from(key) }
     return { type: 'put', key: Buffer.from(key), value: Buffer.from(value) }
   })
+}
+
+function parse(json: string): unknown {
+  try {
+    return JSON.parse(json)
+  } catch (error) {
+    throw new Refusal(400, `the body is no JSON: ${(error as Error).message}`)
+  }
 }
 
 function refuse(response: ServerResponse, error: Error & { code?: string }): void {
@@ -146,6 +195,5 @@ function refuse(response: ServerResponse, error: Error & { code?: string }): voi
 
 function statusOf(error: Error & { code?: string }): number {
   if (error instanceof Refusal) return error.status
-  if (error instanceof SyntaxError || error instanceof URIError) return 400
   return STATUS[error.code ?? ''] ?? 500
 }

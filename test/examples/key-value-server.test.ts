@@ -1,8 +1,11 @@
 // The key-value server of the examples: what it answers, and what is left of that after SIGKILL.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { type RequestOptions, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
 import { Random } from 'plinth/testing'
 import { type Client, RefusedError, ServerProcess } from '../../examples/key-value-server/client.js'
@@ -75,6 +78,104 @@ describe('answers', () => {
     await client.put('10', value)
     await client.batch((await client.list()).map(([key]) => ({ key })))
     assert.deepEqual(await client.list(), [])
+  })
+})
+
+describe('who is not to be trusted', () => {
+  let server: ServerProcess
+  let url: URL
+  before(async () => {
+    server = await ServerProcess.start(join(folder, 'bounds'))
+    url = new URL(server.url)
+    await server.client.put('key', 'value')
+  })
+  after(() => server.stop('SIGTERM'))
+
+  /** Sends the head of a request, as it is, and gives its answer. */
+  const asked = (path: string, options: RequestOptions = {}) =>
+    new Promise<{ status: number; text: string }>((resolve, reject) => {
+      const sent = request(
+        { host: url.hostname, port: url.port, path, ...options },
+        async (got) => {
+          resolve({ status: got.statusCode!, text: await text(got) })
+        },
+      )
+      sent.on('error', reject).end()
+    })
+
+  for (const [what, path, says] of [
+    ['an escape that is none', '/entries/%zz', /^Error: the key has an escape that is none/],
+    ['half a character', '/entries/%c3', /^Error: the key has an escape that is none/],
+    ['a path that is none', '//', /^ERR_INVALID_URL: /],
+  ] as const) {
+    test(`${what}: 400`, async () => {
+      const { status, text } = await asked(path)
+      assert.equal(status, 400)
+      assert.match(text, says)
+    })
+  }
+
+  test('a batch that is no JSON: 400', async () => {
+    const response = await fetch(new URL('/batch', url), { method: 'POST', body: '[{' })
+    assert.equal(response.status, 400)
+    assert.match(await response.text(), /^Error: the body is no JSON: /)
+  })
+
+  for (const [what, headers] of [
+    ['a page of another site', { origin: 'http://example.com' }],
+    ['a page of no site', { origin: 'null' }],
+    ['a page that only reads', { 'sec-fetch-site': 'cross-site' }],
+    ['a name that was made to lead here', { host: 'example.com' }],
+    ['another port', { host: '127.0.0.1:1' }],
+  ] as [string, Record<string, string>][]) {
+    test(`${what}: 403, and nothing is written`, async () => {
+      for (const method of ['GET', 'PUT', 'DELETE', 'POST']) {
+        const path = method === 'POST' ? '/batch' : '/entries/key'
+        const answer = await asked(path, { method, headers: { 'content-length': 0, ...headers } })
+        assert.equal(answer.status, 403, method)
+      }
+      assert.equal(Buffer.from((await server.client.get('key'))!).toString(), 'value')
+    })
+  }
+
+  test('more bodies than there is room for: 503, and later they are taken', async () => {
+    const headers = { 'content-length': 16 * 2 ** 20, expect: '100-continue' }
+    const waiting = await Promise.all(
+      Array.from({ length: 4 }, async () => {
+        const sent = request({
+          host: url.hostname,
+          port: url.port,
+          path: '/entries/a',
+          method: 'PUT',
+          headers,
+        })
+        sent.on('error', () => {})
+        sent.flushHeaders()
+        await once(sent, 'continue')
+        return sent
+      }),
+    )
+    await assert.rejects(server.client.put('b', 'x'), refusal(503, /too much/))
+    for (const each of waiting) each.destroy()
+    while ((await fetch(new URL('/entries/b', url), { method: 'PUT', body: 'x' })).status === 503);
+    assert.equal(Buffer.from((await server.client.get('b'))!).toString(), 'x')
+  })
+
+  test('more slow readers than may hold a snapshot: 503, and later they are served', async () => {
+    for (let i = 0; i < 24; i++) await server.client.put(`large ${i}`, 'x'.repeat(2 ** 20))
+    const readers = await Promise.all(
+      Array.from({ length: 16 }, async () => {
+        const sent = request({ host: url.hostname, port: url.port, path: '/entries' })
+        sent.on('error', () => {}).end()
+        const [got] = await once(sent, 'response')
+        got.on('error', () => {})
+        return sent
+      }),
+    )
+    await assert.rejects(server.client.list({ limit: 1 }), refusal(503, /16 ranges are being read/))
+    for (const each of readers) each.destroy()
+    while ((await asked('/entries?limit=1')).status === 503);
+    assert.equal((await server.client.list({ limit: 1 })).length, 1)
   })
 })
 

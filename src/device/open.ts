@@ -93,13 +93,23 @@ export function busy(path: string, cause?: unknown): PlinthError {
 export function missing(path: string, cause?: unknown): PlinthError {
   let why = ''
   let folder = dirname(resolve(path))
-  if (fs.lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) {
-    why = `: it is a link to ${fs.readlinkSync(path)}, where nothing is`
+  const target = linkAt(path)
+  if (target !== undefined) {
+    why = `: it is a link to ${target}, where nothing is`
   } else if (!fs.existsSync(folder)) {
     while (!fs.existsSync(dirname(folder))) folder = dirname(folder)
     why = `: there is no folder ${folder}`
   }
   return new PlinthError('ERR_DEVICE_MISSING', `nothing is at ${path}${why}`, { cause })
+}
+
+/** What a link says; undefined for what is none. */
+function linkAt(path: string): string | undefined {
+  try {
+    return fs.readlinkSync(path)
+  } catch {
+    return undefined
+  }
 }
 
 /** The stat, or undefined when nothing is there. */

@@ -66,6 +66,12 @@ static bool take_slot(napi_env env, State *state, uint32_t *slot) {
   return true;
 }
 
+static void open_pagemap(State *state) {
+  if (state->pagemap_tried) return;
+  state->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  state->pagemap_tried = true;
+}
+
 napi_value plinth_map(napi_env env, napi_callback_info info) {
   napi_value values[4];
   State *state = call_arguments(env, info, 4, values);
@@ -93,10 +99,7 @@ napi_value plinth_map(napi_env env, napi_callback_info info) {
   }
   if (!take_slot(env, state, &slot)) return NULL;
 
-  if ((flags & FLAG_PRIVATE) && !state->pagemap_tried) {
-    state->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    state->pagemap_tried = true;
-  }
+  if (flags & FLAG_PRIVATE) open_pagemap(state);
   bool writable = (flags & FLAG_READ_ONLY) == 0;
   int how = (flags & FLAG_PRIVATE) ? MAP_PRIVATE | MAP_NORESERVE
             : (flags & FLAG_SYNC)  ? MAP_SHARED_VALIDATE | MAP_SYNC
@@ -393,6 +396,7 @@ napi_value plinth_private_pages(napi_env env, napi_callback_info info) {
       !read_integer(env, values[2], "pageCount", 0, pages - from, &count) ||
       !read_words(env, values[3], "out", &out, &capacity, NULL))
     return NULL;
+  open_pagemap(state);
   if (state->pagemap < 0) return NULL;
 
   const uint64_t first = (uint64_t)(uintptr_t)mapping->base / state->page;

@@ -1,7 +1,7 @@
 /**
  * The one flipped bit that makes the record at a place whole, if there is one. A checksum is linear:
  * flipping a bit of what it covers changes it by a number that depends only on the bit's distance from
- * the end, so all bits are tried in one pass. Records that differ in so little do not both pass: the
+ * the end, so the bit is worked out from the number. Records that differ in so little do not both pass: the
  * polynomial tells apart all that differ in up to 3 bits, whatever their length.
  */
 import { crc32c } from '../base/checksum.js'
@@ -38,8 +38,7 @@ function flippedBit(
   position: LogPosition,
   flag: number,
 ): number | undefined {
-  const { bytes, seed } = log
-  const room = log.geometry.logBytes - at
+  const { bytes } = log
   const header = bytes.slice(at, at + RECORD_HEADER_BYTES)
   const view = new DataView(header.buffer)
   const stored = view.getUint32(0, true)
@@ -51,29 +50,53 @@ function flippedBit(
   if (countBits(lowFlips) + countBits(highFlips) > 1) return undefined
   view.setUint32(POSITION_AT, low, true)
   view.setUint32(POSITION_AT + 4, high, true)
-  const checkedFor = (length: number) => (flag === 0 ? length : RECORD_HEADER_BYTES)
-  const checksumFor = (length: number): number | undefined => {
-    if (length < RECORD_HEADER_BYTES || length % 8 !== 0 || length > room) return undefined
-    if (flag !== 0 && length % RECORD_ALIGN !== 0) return undefined
-    view.setUint32(BYTES_AT, length, true)
-    const end = at + checkedFor(length)
-    return crc32c(crc32c(seed, header, 4), bytes, at + RECORD_HEADER_BYTES, end)
-  }
-  const checksum = checksumFor(recordBytes)
   if (lowFlips !== 0 || highFlips !== 0) {
-    if (checksum !== stored) return undefined
+    if (checksumsOf(log, at, header, [recordBytes], flag).get(recordBytes) !== stored) {
+      return undefined
+    }
     return lowFlips !== 0
       ? POSITION_AT * 8 + bitOf(lowFlips)
       : (POSITION_AT + 4) * 8 + bitOf(highFlips)
   }
+  const others = Array.from({ length: 32 }, (_, bit) => (recordBytes ^ (1 << bit)) >>> 0)
+  const checksums = checksumsOf(log, at, header, [recordBytes, ...others], flag)
+  const checksum = checksums.get(recordBytes)
   if (checksum !== undefined) {
-    const bit = flippedBitOf(checksum ^ stored, 0, checkedFor(recordBytes))
+    const length = flag === 0 ? recordBytes : RECORD_HEADER_BYTES
+    const bit = flippedBitOf(checksum ^ stored, 0, length)
     if (bit !== undefined) return bit
   }
-  for (let bit = 0; bit < 32; bit++) {
-    if (checksumFor((recordBytes ^ (1 << bit)) >>> 0) === stored) return BYTES_AT * 8 + bit
+  const bit = others.findIndex((length) => checksums.get(length) === stored)
+  return bit === -1 ? undefined : BYTES_AT * 8 + bit
+}
+
+/**
+ * By length: the checksum of the record at `at` if it had that, for those that it can have. All in one pass: what
+ * the header adds to a checksum is shifted over what follows.
+ */
+function checksumsOf(
+  { bytes, seed, geometry }: LogBytes,
+  at: number,
+  header: Uint8Array,
+  lengths: readonly number[],
+  flag: number,
+): Map<number, number> {
+  const found = new Map<number, number>()
+  const view = new DataView(header.buffer)
+  let body = 0
+  let done = RECORD_HEADER_BYTES
+  for (const length of [...lengths].sort((a, b) => a - b)) {
+    if (length < RECORD_HEADER_BYTES || length % 8 !== 0 || length > geometry.logBytes - at)
+      continue
+    if (flag !== 0 && length % RECORD_ALIGN !== 0) continue
+    view.setUint32(BYTES_AT, length, true)
+    const end = flag === 0 ? length : RECORD_HEADER_BYTES
+    body = crc32c(body, bytes, at + done, at + end)
+    done = end
+    const shifted = multiply(crc32c(seed, header, 4), powerOfX(8 * (end - RECORD_HEADER_BYTES)))
+    found.set(length, (shifted ^ body) >>> 0)
   }
-  return undefined
+  return found
 }
 
 /**
@@ -86,39 +109,64 @@ export function flippedBitOf(
   length: number,
 ): number | undefined {
   if (countBits(difference) === 1) return checksumAt * 8 + bitOf(difference)
-  const fromEnd = distanceOf(difference, length)
+  const fromEnd = distanceOf(difference >>> 0, length)
   if (fromEnd === undefined) return undefined
   const byte = length - 1 - (fromEnd >>> 3)
   const isCovered = byte < checksumAt || byte >= checksumAt + 4
   return isCovered ? byte * 8 + (fromEnd & 7) : undefined
 }
 
+// Checksums are remainders of polynomials over two elements: bit 31 is x^0, bit 0 is x^31.
+const POLYNOMIAL = 0x82f63b78
+const ONE = 0x80000000
+/** x to this power is 1: the polynomial is x + 1 times a primitive one of degree 31. */
+const ORDER = 2 ** 31 - 1
+
+function multiply(a: number, b: number): number {
+  let product = 0
+  let factor = b
+  for (let rest = a; rest !== 0; rest <<= 1) {
+    if (rest < 0 || rest >= ONE) product ^= factor
+    factor = factor & 1 ? (factor >>> 1) ^ POLYNOMIAL : factor >>> 1
+  }
+  return product >>> 0
+}
+
+function powerOfX(exponent: number): number {
+  let power = ONE
+  let square = ONE >>> 1
+  for (let rest = exponent % ORDER; rest > 0; rest = Math.floor(rest / 2)) {
+    if (rest % 2 === 1) power = multiply(power, square)
+    square = multiply(square, square)
+  }
+  return power
+}
+
 /**
  * Which of the last `length` bytes' bits changes a checksum by `difference`: 8 times the number of
- * bytes behind it, plus its number in its byte.
+ * bytes behind it, plus its number in its byte. Bit b with k bytes behind it changes it by x^(8 k + 39 - b), so
+ * this is a logarithm: found in steps of the square root of all that it can be.
  */
 function distanceOf(difference: number, length: number): number | undefined {
-  // What each bit of a byte does to the checksum, for the last byte; one step further for each before it.
-  const effects = Uint32Array.from({ length: 8 }, (_, bit) => stepByte(1 << bit))
-  const wanted = difference >>> 0
-  for (let byte = 0; byte < length; byte++) {
-    for (let bit = 0; bit < 8; bit++) {
-      if (effects[bit] === wanted) return byte * 8 + bit
-      effects[bit] = stepByte(effects[bit]!)
+  const exponents = Math.min(8 * length, ORDER)
+  const step = Math.ceil(Math.sqrt(exponents))
+  const small = new Map<number, number>()
+  for (let i = 0, power = ONE; i < step; i++) {
+    small.set(power, i)
+    power = power & 1 ? ((power >>> 1) ^ POLYNOMIAL) >>> 0 : power >>> 1
+  }
+  const back = powerOfX(ORDER - step)
+  let rest = multiply(difference, powerOfX(ORDER - 32))
+  for (let base = 0; base < exponents; base += step) {
+    const found = small.get(rest)
+    if (found !== undefined) {
+      const exponent = base + found
+      return exponent < exponents ? exponent - (exponent % 8) + 7 - (exponent % 8) : undefined
     }
+    rest = multiply(rest, back)
   }
   return undefined
 }
-
-/** The remainder of a CRC-32C after one zero byte: what crc32c does between its two inversions. */
-function stepByte(remainder: number): number {
-  return (TABLE[remainder & 255]! ^ (remainder >>> 8)) >>> 0
-}
-
-/** From crc32c itself: the effect of a byte alone. */
-const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
-  return (crc32c(0, Uint8Array.of(byte)) ^ crc32c(0, Uint8Array.of(0))) >>> 0
-})
 
 function countBits(word: number): number {
   let count = 0

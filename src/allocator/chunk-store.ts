@@ -235,10 +235,7 @@ export class ChunkStore {
     if (align !== undefined) checkPowerOfTwo(align, 'align', 1, 2 ** 52)
     if (zero !== undefined) checkBoolean(zero, 'zero')
     if (bytesToGranules(this.#geometry, size) * this.#geometry.granuleBytes > CHUNK_BYTES_MAX) {
-      throw new PlinthError(
-        'ERR_CHUNK_TOO_LARGE',
-        `a chunk of ${size} bytes does not fit one ArrayBuffer; at most ${CHUNK_BYTES_MAX} do`,
-      )
+      throw tooLarge(size)
     }
     return {
       size,
@@ -299,6 +296,7 @@ export class ChunkStore {
     const inside = insideOf(chunk)
     let { mapping } = inside
     if (mapping === undefined) {
+      if (chunk.size > CHUNK_BYTES_MAX) throw tooLarge(chunk.size)
       if (!this.#zeroBadBlocks) this.#refuseBad(chunk)
       mapping = this.#takeWarm(chunk.id)
       if (mapping !== undefined) {
@@ -382,6 +380,13 @@ export class ChunkStore {
     }
     this.#warm?.clear()
   }
+}
+
+function tooLarge(size: number): PlinthError {
+  return new PlinthError(
+    'ERR_CHUNK_TOO_LARGE',
+    `a chunk of ${size} bytes does not fit one ArrayBuffer; at most ${CHUNK_BYTES_MAX} do`,
+  )
 }
 
 function toText(value: string, what: string, bytesMax: number): Text {

@@ -16,6 +16,7 @@ import { encodeFreeSlot, SLOTS_MAX } from '../layout/chunk-slot.js'
 import { type Geometry, granuleToOffset } from '../layout/geometry.js'
 import {
   blockBytesMax,
+  chunkUnitsMax,
   decodeHeapHeader,
   defaultClasses,
   encodeHeapHeader,
@@ -68,8 +69,12 @@ export function* checkHeaps(inspection: Inspection): Iterable<Problem> {
     }
   }
   for (const heap of inspection.heaps.values()) {
-    yield* checkUnits(heap)
-    for (const chunk of heap.chunks) yield* checkSlabs(inspection, heap, chunk)
+    yield* checkUnits(heap, geometry)
+    for (const chunk of heap.chunks) {
+      if (chunk.units <= chunkUnitsMax(heap.unitBytes, geometry.granuleBytes)) {
+        yield* checkSlabs(inspection, heap, chunk)
+      }
+    }
     yield* checkRoot(inspection, heap)
   }
 }
@@ -277,11 +282,15 @@ function orphan(
 }
 
 /** Unit numbers of a heap's chunks are apart. */
-function* checkUnits({ name, chunks }: FoundHeap): Iterable<Problem> {
+function* checkUnits(
+  { name, chunks, unitBytes }: FoundHeap,
+  { granuleBytes }: Geometry,
+): Iterable<Problem> {
   chunks.sort((a, b) => a.firstUnit - b.firstUnit || a.offset - b.offset)
   let next = 0
   for (const { id, offset, firstUnit, units } of chunks) {
-    if (firstUnit < next || firstUnit + units > UNIT_NUMBER_MAX) {
+    const tooMany = units > chunkUnitsMax(unitBytes, granuleBytes)
+    if (firstUnit < next || firstUnit + units > UNIT_NUMBER_MAX || tooMany) {
       yield {
         code: 'heap-chunk-invalid',
         severity: 'error',

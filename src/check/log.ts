@@ -111,7 +111,7 @@ function* checkEnd(inspection: Inspection, log: LogBytes, prefix: LogPrefix): It
   inspection.loss = loss
   if (loss?.why === 'gone') inspection.logIsGone = true
   if (inspection.logIsGone) {
-    yield gone(inspection, log.geometry, place, where)
+    yield gone(inspection, log.geometry, place, where, records)
     return
   }
   if (loss?.why === 'impossible') {
@@ -125,7 +125,7 @@ function* checkEnd(inspection: Inspection, log: LogBytes, prefix: LogPrefix): It
     }
     return
   }
-  if (isOpen || end === log.head + logBytes) return
+  if (isOpen || log.closed || end === log.head + logBytes) return
   const flipped = findFlippedBit(log, end)
   const flip = (code: FindingCode): PlannedFix[] =>
     flipped === undefined
@@ -196,6 +196,7 @@ function gone(
   { anchorCopyAt }: Geometry,
   place: Problem['place'],
   where: string,
+  records: number,
 ): Problem {
   const code = 'log-gone'
   const { sequence, epoch, head, slotsUsed, holes }: Anchor = anchor!
@@ -210,7 +211,8 @@ function gone(
     severity: 'error',
     place,
     message: `${where}, and nothing vouches for what may have followed: it was overwritten, or what stands before it was. Transactions that were acknowledged since the last checkpoint may be lost; repair with dropDamaged accepts that`,
-    fixes: places.map((offset, copy) => ({
+    // What is there is kept: then it is mending the rest that accepts it.
+    fixes: (records > 0 ? [] : places).map((offset, copy) => ({
       code,
       place: { area: 'anchor', copy: copy as 0 | 1, offset },
       message: 'the anchor says that the log ends there: what may have followed is given up',

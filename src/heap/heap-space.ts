@@ -94,6 +94,8 @@ export class HeapSpace {
   rootChunk!: HeapChunk
   readonly #untyped: (Kind | undefined)[]
   readonly #typed = new Map<number, Kind>()
+  /** From this one of `chunks` on all are loaded. */
+  #unloaded = 0
   readonly #entryWords = new Uint32Array(SLAB_ENTRY.bytes / 4)
   readonly #entry = new Uint8Array(this.#entryWords.buffer)
 
@@ -178,24 +180,26 @@ export class HeapSpace {
    * last one, where free space is most likely; a new chunk is made when all are and none has room.
    */
   provide(kind: Kind): void {
+    if (this.find(kind)) return
+    for (const chunk of this.chunks) if (this.#openSlab(chunk, kind)) break
     while (!this.find(kind)) {
-      if (this.#openSlab(kind)) continue
-      if (this.loadNext()) continue
-      this.#newChunk(kind.blockBytes)
+      // Of what was loaded before none has room: the one that comes is all there is to look at.
+      const next = this.#nextToLoad()
+      if (next === undefined) this.#openSlab(this.#newChunk(kind.blockBytes), kind)
+      else {
+        this.load(next)
+        if (!this.find(kind)) this.#openSlab(next, kind)
+      }
     }
   }
 
-  /** Begins a slab at the lowest run of free units; false when no loaded chunk has one. */
-  #openSlab(kind: Kind): boolean {
-    for (const chunk of this.chunks) {
-      if (!chunk.loaded) continue
-      const unit = chunk.findRun(kind.blockBytes)
-      if (unit === -1) continue
-      chunk.openSlab(unit, kind.index, kind.blockBytes, true)
-      kind.slabs.add(chunk.firstUnit + unit)
-      return true
-    }
-    return false
+  /** Begins a slab at the lowest run of free units; false when the chunk is not loaded or has none. */
+  #openSlab(chunk: HeapChunk, kind: Kind): boolean {
+    const unit = chunk.loaded ? chunk.findRun(kind.blockBytes) : -1
+    if (unit === -1) return false
+    chunk.openSlab(unit, kind.index, kind.blockBytes, true)
+    kind.slabs.add(chunk.firstUnit + unit)
+    return true
   }
 
   #chunkOfUnit(number: number): HeapChunk {
@@ -211,7 +215,7 @@ export class HeapSpace {
   }
 
   /** A chunk in memory alone that has room for a slab of such blocks. */
-  #newChunk(blockBytes: number): void {
+  #newChunk(blockBytes: number): HeapChunk {
     const { store, unitBytes } = this
     const { granuleBytes } = this.heaps.geometry
     const step = Math.max(1, granuleBytes / unitBytes)
@@ -235,7 +239,7 @@ export class HeapSpace {
     }
     const firstUnit = this.#freeNumber(chunk.size / unitBytes)
     this.heaps.name(chunk, `slab:${this.id.toString(36)}:${firstUnit.toString(36)}`)
-    this.addSlabChunk(chunk, firstUnit, false)
+    return this.addSlabChunk(chunk, firstUnit, false)
   }
 
   /** The lowest unit number behind which `units` are free. */
@@ -261,7 +265,6 @@ export class HeapSpace {
       isLarge: false,
       durable,
     })
-    const next = chunks.findIndex((other) => other.firstUnit > firstUnit)
     if (!durable) {
       try {
         const mapping = mappingOf(handle, this.store)
@@ -273,7 +276,11 @@ export class HeapSpace {
         throw error
       }
     }
-    chunks.splice(next === -1 ? chunks.length : next, 0, chunk)
+    // Mostly it is the last: those of the table come in their order.
+    let next = chunks.length
+    while (next > 0 && chunks[next - 1]!.firstUnit > firstUnit) next--
+    chunks.splice(next, 0, chunk)
+    this.#unloaded = chunks.length
     this.heaps.register(chunk)
     return chunk
   }
@@ -283,16 +290,22 @@ export class HeapSpace {
     this.heaps.unregister(chunk)
   }
 
-  /** Loads the last chunk that is not; false when all are. */
-  loadNext(): boolean {
-    const next = this.chunks.findLast((chunk) => !chunk.loaded)
-    if (next === undefined) return false
-    this.load(next)
-    return true
+  /** The last chunk that is not loaded. */
+  #nextToLoad(): HeapChunk | undefined {
+    const { chunks } = this
+    this.#unloaded = Math.min(this.#unloaded, chunks.length)
+    while (this.#unloaded > 0) {
+      const chunk = chunks[this.#unloaded - 1]!
+      if (!chunk.loaded) return chunk
+      this.#unloaded--
+    }
+    return undefined
   }
 
   loadAll(): void {
-    while (this.loadNext());
+    for (let next = this.#nextToLoad(); next !== undefined; next = this.#nextToLoad()) {
+      this.load(next)
+    }
   }
 
   /**

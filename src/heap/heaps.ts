@@ -19,6 +19,7 @@ import {
   BLOCK_BYTES_MIN,
   blockBytesMax,
   CLASSES_MAX,
+  chunkUnitsMax,
   decodeHeapHeader,
   defaultClasses,
   encodeHeapHeader,
@@ -358,9 +359,12 @@ export class Heaps {
     // All of it is looked at before any of it is taken in.
     const slabs = members.filter(({ isLarge }) => !isLarge)
     slabs.sort((a, b) => a.number - b.number)
+    const unitsMax = chunkUnitsMax(unitBytes, geometry.granuleBytes)
     let next = handle.size / unitBytes
+    if (next > unitsMax) throw this.#corrupt(name, 'its root chunk is too large')
     for (const { slot, number } of slabs) {
       const units = (store.table.granulesOf(slot) * geometry.granuleBytes) / unitBytes
+      if (units > unitsMax) throw this.#corrupt(name, 'one of its chunks is too large')
       if (number < next || number + units > UNIT_NUMBER_MAX) {
         throw this.#corrupt(name, 'two of its chunks have the same units')
       }

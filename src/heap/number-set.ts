@@ -2,55 +2,74 @@
  * A set of small numbers that always knows its least: the slabs of one kind that have a free block,
  * so that blocks are taken from the front of the heap and its end can empty.
  *
- *   words     one bit for each number
- *   summary   one bit for each word that has any, so that the search for the next skips 1024 at a time
+ *   groups    1024 numbers each, one bit a number; made when their first number comes
+ *   heads     of each group: one bit for each word that has any
+ *   summary   one bit for each group that has any
+ *
+ * Its memory is 132 bytes for each group that was ever used and a bit for each below the greatest: numbers come from
+ * devices, and a heap may have thousands of kinds.
  *
  * Invariant: `first` is the least number in the set, `NONE` when it is empty.
  */
+import { powerOfTwoCeil } from '../base/units.js'
+
 export const NONE = 2 ** 30
+/** Words of a group. The last one more is its head. */
+const HEAD = 32
 
 export class NumberSet {
   first: number = NONE
-  #words = new Uint32Array(32)
+  readonly #groups: (Uint32Array | undefined)[] = []
   #summary = new Uint32Array(1)
 
   add(number: number): void {
-    const word = number >>> 5
-    if (word >= this.#words.length) this.#grow(word)
-    this.#words[word] = this.#words[word]! | (1 << (number & 31))
-    this.#summary[word >>> 5] = this.#summary[word >>> 5]! | (1 << (word & 31))
+    const index = number >>> 10
+    const group = this.#groups[index] ?? this.#newGroup(index)
+    const word = (number >>> 5) & 31
+    group[word] = group[word]! | (1 << (number & 31))
+    group[HEAD] = group[HEAD]! | (1 << word)
+    this.#summary[index >>> 5] = this.#summary[index >>> 5]! | (1 << (index & 31))
     if (number < this.first) this.first = number
   }
 
   delete(number: number): void {
-    const word = number >>> 5
-    if (word >= this.#words.length) return
-    const left = this.#words[word]! & ~(1 << (number & 31))
-    this.#words[word] = left
-    if (left === 0) this.#summary[word >>> 5] = this.#summary[word >>> 5]! & ~(1 << (word & 31))
-    if (number === this.first) this.first = this.#from(word)
+    const index = number >>> 10
+    const group = this.#groups[index]
+    if (group === undefined) return
+    const word = (number >>> 5) & 31
+    const left = group[word]! & ~(1 << (number & 31))
+    group[word] = left
+    if (left === 0) {
+      group[HEAD] = group[HEAD]! & ~(1 << word)
+      if (group[HEAD] === 0) {
+        this.#summary[index >>> 5] = this.#summary[index >>> 5]! & ~(1 << (index & 31))
+      }
+    }
+    if (number === this.first) this.first = this.#from(index)
   }
 
-  /** The least number in `word` or behind it. */
-  #from(word: number): number {
+  /** The least number in a group or behind it. */
+  #from(index: number): number {
     const summary = this.#summary
-    let group = word >>> 5
-    // What lies before `word` in its group is empty: nothing there is less than the old first.
-    while (group < summary.length && summary[group] === 0) group++
-    if (group === summary.length) return NONE
-    const found = group * 32 + lowestBit(summary[group]!)
-    return found * 32 + lowestBit(this.#words[found]!)
+    let at = index >>> 5
+    // What lies before the group is empty: nothing there is less than the old first.
+    while (at < summary.length && summary[at] === 0) at++
+    if (at === summary.length) return NONE
+    const found = at * 32 + lowestBit(summary[at]!)
+    const group = this.#groups[found]!
+    const word = lowestBit(group[HEAD]!)
+    return found * 1024 + word * 32 + lowestBit(group[word]!)
   }
 
-  #grow(word: number): void {
-    let length = this.#words.length
-    while (length <= word) length *= 2
-    const words = new Uint32Array(length)
-    words.set(this.#words)
-    this.#words = words
-    const summary = new Uint32Array(length / 32)
-    summary.set(this.#summary)
-    this.#summary = summary
+  #newGroup(index: number): Uint32Array {
+    const group = new Uint32Array(HEAD + 1)
+    this.#groups[index] = group
+    if (index >>> 5 >= this.#summary.length) {
+      const summary = new Uint32Array(powerOfTwoCeil((index >>> 5) + 1))
+      summary.set(this.#summary)
+      this.#summary = summary
+    }
+    return group
   }
 }
 

@@ -42,6 +42,10 @@ export const BLOCK_ALIGN = 8
 export const SLAB_UNITS_MAX = 16
 /** A slab chunk has at most so many units: what precedes the blocks stays small. */
 export const CHUNK_UNITS_MAX = 2048
+/** The most units of a slab chunk on a volume: so many, or all of a granule. */
+export function chunkUnitsMax(unitBytes: number, granuleBytes: number): number {
+  return Math.max(CHUNK_UNITS_MAX, granuleBytes / unitBytes)
+}
 /** Units of a heap are numbered below this. */
 export const UNIT_NUMBER_MAX = 2 ** 26
 /** Type tags are below this. */

@@ -29,7 +29,7 @@ export interface LogBytes {
   readonly seed: number
   /** Start value of the checksums of this volume. */
   readonly volumeSeed: number
-  /** The anchor says that the volume was closed: then the log is empty, and need not be searched for damage. */
+  /** The anchor says that the volume was closed: then the log is empty. */
   readonly closed?: boolean
 }
 
@@ -70,7 +70,8 @@ export function walkPrefix(log: LogBytes, visit: Visitor, limit?: LogPrefix): Lo
   const { bytes, geometry } = log
   const ringBytes = geometry.logBytes
   const u32 = new Uint32Array(bytes.buffer, bytes.byteOffset, ringBytes / 4)
-  const farthest = limit === undefined ? log.head + ringBytes : limit.end
+  // Of a closed volume nothing is in the log, whatever an earlier lap has left there.
+  const farthest = limit?.end ?? (log.closed ? log.head : log.head + ringBytes)
   let position = log.head
   let records = 0
   let isImpossible = false

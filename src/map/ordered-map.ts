@@ -95,12 +95,13 @@ export class OrderedMap extends MapReader {
     const { readOnly, granularity } = volume.info
     if (heap.root === 0) create(volume, heap, name, readOnly)
     checkHeader(heap, name)
+    const leaves = readLeaves(heap)
     const retired = new Retired(heap)
-    if (!readOnly) retired.sweep(volume)
+    if (!readOnly) retired.sweep(volume, leaves)
     const inlineBytes = granularity === 'page' ? INLINE_BYTES.page : INLINE_BYTES.memory
     const entries = new Entries(heap, inlineBytes)
     const index = new HashIndex(cacheBytes)
-    const tree = new Tree({ heap, entries, index, leaves: readLeaves(heap), cacheBytes })
+    const tree = new Tree({ heap, entries, index, leaves, cacheBytes })
     const map = new OrderedMap({ volume, heap, tree, entries, index }, retired)
     maps.set(heap, map)
     return map
@@ -308,6 +309,7 @@ function create(volume: Volume, heap: Heap, name: string, readOnly: boolean): vo
 function checkHeader(heap: Heap, name: string): void {
   const { root } = heap
   if (!heap.has(root) || heap.type(root) !== TYPE.HEADER) throw notAMap(name)
+  if (heap.size(root) < HEADER_BYTES) throw notAMap(name)
   const words = [0, 4, 8].map((at) => heap.getUint32(root + at))
   if (words[0] !== HEADER_MAGIC[0] || words[1] !== HEADER_MAGIC[1]) throw notAMap(name)
   if (words[2] === HEADER_VERSION) return
@@ -324,8 +326,9 @@ function notAMap(name: string): PlinthError {
 /** The leaves in the order of their low keys. */
 function readLeaves(heap: Heap): Leaf[] {
   const leaves: Leaf[] = []
+  const keys = new Set<number>()
   for (const pointer of heap.objects({ type: TYPE.LEAF })) {
-    leaves.push(new Leaf(pointer, readLow(heap, pointer), 1))
+    leaves.push(new Leaf(pointer, readLow(heap, pointer, keys), 1))
   }
   leaves.sort((a, b) => compareBytes(a.low, b.low))
   for (let i = 0; i < leaves.length; i++) {
@@ -339,15 +342,11 @@ function readLeaves(heap: Heap): Leaf[] {
   return leaves
 }
 
-function readLow(heap: Heap, leaf: number): Uint8Array {
-  const length = heap.getUint32(leaf + 4)
-  if (
-    heap.getUint32(leaf) !== LEAF_MAGIC ||
-    heap.size(leaf) < LEAF_BYTES ||
-    length > KEY_BYTES_MAX
-  ) {
-    throw corrupt(`leaf ${leaf} is damaged`)
-  }
+/** `keys` has the pointers of long low keys that were met: each is one leaf's, which frees it. */
+function readLow(heap: Heap, leaf: number, keys: Set<number>): Uint8Array {
+  const isSound = heap.size(leaf) >= LEAF_BYTES && heap.getUint32(leaf) === LEAF_MAGIC
+  const length = isSound ? heap.getUint32(leaf + 4) : 0
+  if (!isSound || length > KEY_BYTES_MAX) throw corrupt(`leaf ${leaf} is damaged`)
   const low = new Uint8Array(length)
   if (length <= LOW_BYTES_MAX) {
     heap.copyOut(leaf + LOW_AT, low)
@@ -357,6 +356,8 @@ function readLow(heap: Heap, leaf: number): Uint8Array {
   if (!heap.has(pointer) || heap.type(pointer) !== TYPE.KEY || heap.size(pointer) < length) {
     throw corrupt(`the low key of leaf ${leaf} is not there`)
   }
+  if (keys.has(pointer)) throw corrupt(`two leaves have the low key ${pointer}`)
+  keys.add(pointer)
   heap.copyOut(pointer, low)
   return low
 }

@@ -6,7 +6,7 @@
  */
 import type { Heap, Transaction, Volume } from '../index.js'
 import { corrupt } from './entries.js'
-import { RETIRED_BYTES, RETIRED_SLOTS, TYPE } from './layout.js'
+import { LEAF_SLOTS, RETIRED_BYTES, RETIRED_SLOTS, SLOTS_AT, TYPE } from './layout.js'
 
 interface Page {
   readonly pointer: number
@@ -83,25 +83,52 @@ export class Retired {
     }
   }
 
-  /** Frees what the snapshots of an earlier opening have left. */
-  sweep(volume: Volume): void {
+  /**
+   * Frees what the snapshots of an earlier opening have left. All of it is looked at before any of it is freed:
+   * each entry was retired once, and no leaf has it.
+   * @throws PlinthError ERR_VOLUME_CORRUPT
+   */
+  sweep(volume: Volume, leaves: readonly { readonly pointer: number }[]): void {
     const heap = this.#heap
-    for (const pointer of [...heap.objects({ type: TYPE.RETIRED })]) {
-      this.#pages.push({ pointer, retired: readPage(heap, pointer), epoch: 0 })
+    const all = new Set<number>()
+    for (const pointer of heap.objects({ type: TYPE.RETIRED })) {
+      this.#pages.push({ pointer, retired: readPage(heap, pointer, all), epoch: 0 })
     }
+    if (all.size > 0) refuseKept(heap, leaves, all)
     this.release(volume, 0)
   }
 }
 
-/** @throws PlinthError ERR_VOLUME_CORRUPT */
-function readPage(heap: Heap, page: number): number[] {
+/** Adds what a page has to `all`. */
+function readPage(heap: Heap, page: number, all: Set<number>): number[] {
+  if (heap.size(page) < RETIRED_BYTES) throw corrupt(`the page ${page} of retired entries is cut`)
   const retired: number[] = []
   for (let i = 0; i < RETIRED_SLOTS; i++) {
     const pointer = heap.getUint64(page + i * 8)
     if (pointer === 0) break
     const isEntry = heap.has(pointer) && heap.type(pointer) === TYPE.ENTRY
     if (!isEntry) throw corrupt(`${pointer} was retired and is no entry`)
+    if (all.has(pointer)) throw corrupt(`entry ${pointer} was retired twice`)
+    all.add(pointer)
     retired.push(pointer)
   }
   return retired
+}
+
+function refuseKept(
+  heap: Heap,
+  leaves: readonly { readonly pointer: number }[],
+  retired: ReadonlySet<number>,
+): void {
+  const words = new Uint32Array(LEAF_SLOTS * 2)
+  const bytes = new Uint8Array(words.buffer)
+  for (const { pointer: leaf } of leaves) {
+    heap.copyOut(leaf + SLOTS_AT, bytes)
+    for (let slot = 0; slot < LEAF_SLOTS; slot++) {
+      const pointer = words[2 * slot]! + words[2 * slot + 1]! * 2 ** 32
+      if (pointer !== 0 && retired.has(pointer)) {
+        throw corrupt(`entry ${pointer} was retired and leaf ${leaf} has it`)
+      }
+    }
+  }
 }

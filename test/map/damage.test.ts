@@ -190,3 +190,46 @@ describe('a damaged map', () => {
     })
   }
 })
+
+/**
+ * A pointer twice in what was retired, or one that a leaf still has, was freed when the map opened: its space went to
+ * another entry, or the transaction threw, and the map did not open again.
+ */
+describe('bytes of the map that are possible each and not together', () => {
+  const [page, leaf] = [places.pages[0]!, places.leaves[0]!]
+  const [one, other] = places.keys
+  const entryOf = (view: DataView, its: number) => {
+    let at = its + SLOTS_AT
+    while (view.getUint32(at, true) === 0) at += 8
+    return view.getUint32(at, true)
+  }
+  const cases: [what: string, change: (view: DataView) => void][] = [
+    [
+      'an entry retired twice',
+      (view) => view.setUint32(page + 8, view.getUint32(page, true), true),
+    ],
+    ['an entry retired that a leaf has', (view) => view.setUint32(page, entryOf(view, leaf), true)],
+    ['a retired leaf', (view) => view.setUint32(page, leaf, true)],
+    ['a pointer beyond 2^53', (view) => view.setUint32(page + 4, 0xffffffff, true)],
+    [
+      'a long low key of two leaves',
+      (view) => {
+        const its = places.leaves.find((each) => view.getUint32(each + LOW_AT, true) === other)!
+        view.setUint32(its + LOW_AT, one!, true)
+        view.setUint32(its + 4, view.getUint32(its + 4, true) - 1, true)
+      },
+    ],
+  ]
+  for (const [what, change] of cases) {
+    it(what, () => {
+      const damaged = image.slice()
+      change(new DataView(damaged.buffer))
+      const media = new SimulatedMedia('cache-line', damaged, false)
+      const volume = openSimulated(media)
+      assert.throws(() => OrderedMap.open(volume, 'map'), { code: 'ERR_VOLUME_CORRUPT' })
+      volume.allocate({ size: 4096, name: 'the rest is usable' })
+      volume.close()
+      assert.ok(openSimulated(new SimulatedMedia('cache-line', media.visible, false)).isOpen)
+    })
+  }
+})

@@ -335,7 +335,7 @@ export function evaluate(aged: Aged, image: Uint8Array, { thorough = true } = {}
 
 /** Repairs an image in place. */
 export function repairImage(
-  aged: Aged,
+  aged: Pick<Aged, 'crashModel'>,
   image: Uint8Array,
   options: { dryRun?: boolean; dropDamaged?: boolean } = {},
 ): RepairReport {

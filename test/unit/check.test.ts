@@ -117,10 +117,11 @@ const anchors =
     }
   }
 
-/** A record with a right checksum at the log's head. */
+/** A record with a right checksum at the head of the log of a volume that was not closed. */
 const record =
   (words: number[]) =>
   (image: Uint8Array): undefined => {
+    anchors(() => ({ state: ANCHOR_STATE.OPEN }))(image)
     const seed = seedOf(image)
     const { epoch, head } = decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), seed)!
     const at = logAt + (head % geometry.logBytes)
@@ -181,7 +182,7 @@ const cases: [
   ['an older anchor', anchors((copy) => ({ sequence: 100 + copy })), ['anchor-behind'], true, true],
   ['no close', anchors(() => ({ state: ANCHOR_STATE.OPEN })), ['not-closed'], true, false],
   ['too many slots', anchors(() => ({ slotsUsed: 1e6 })), ['anchor-impossible'], false, false],
-  ['an impossible record', record([0, 0]), ['log-entry-impossible'], false, false],
+  ['an impossible record', record([0, 0]), ['not-closed', 'log-entry-impossible'], false, false],
   ['the first copy of a slot', flip(TABLE_AT + 60), ['slot-damaged'], true, true],
   ['the second copy of a slot', flip(tableCopyAt + 200), ['slot-damaged'], true, true],
   ['a lost write', slot(1, { version: 9 }, [0]), ['slot-behind'], true, true],
@@ -272,7 +273,8 @@ describe('check', () => {
       slot(1, { version: 7 })(image)
     }
     damaged(newer, (path) => {
-      const [finding, ...rest] = Volume.check(path)
+      const [left, finding, ...rest] = Volume.check(path)
+      assert.equal(left?.code, 'not-closed')
       assert.deepEqual(rest, [])
       assert.equal(finding?.code, 'log-damaged')
       assert.equal(finding?.place.area, 'chunk-table')

@@ -294,6 +294,8 @@ export class ChunkStore {
   /** The mapping of a chunk that may be used: its own, a warm one, or a new one. */
   map(chunk: Chunk): Mapping {
     const inside = insideOf(chunk)
+    const { failure } = this.log.media
+    if (failure !== undefined) throw failure
     let { mapping } = inside
     if (mapping === undefined) {
       if (chunk.size > CHUNK_BYTES_MAX) throw tooLarge(chunk.size)
@@ -368,6 +370,11 @@ export class ChunkStore {
     }
     inside.state = 'closed'
     this.#open[inside.slot] = undefined
+  }
+
+  /** Whoever asks for bytes from now on is told that the device has failed. Views that were handed out stay. */
+  refuseReads(): void {
+    for (const chunk of this.#open) if (chunk !== undefined) insideOf(chunk).usable = undefined
   }
 
   /** Closes every handle. Reservations are cancelled. */

@@ -251,6 +251,7 @@ export class Heap {
 
   /** The pointer from which all other objects are found; 0 for none. */
   get root(): number {
+    this.#heaps.checkOpen()
     return this.#space.root
   }
 

@@ -91,6 +91,7 @@ export class Heaps {
   block = 0
   offset = 0
 
+  areReadsRefused = false
   readonly checkOpen: () => void
 
   /** `checkOpen` throws when the volume is closed or failed. */
@@ -101,6 +102,10 @@ export class Heaps {
     this.seed = seed
     this.#granuleShare = 1 / geometry.granuleBytes
     this.journal = new Journal(this.#chunks)
+    store.log.media.onFailure = () => {
+      this.refuseReads()
+      store.refuseReads()
+    }
   }
 
   /** Gives a chunk that is in memory alone its name. */
@@ -405,6 +410,12 @@ export class Heaps {
 
   #corrupt(name: string, what: string): PlinthError {
     return new PlinthError('ERR_VOLUME_CORRUPT', `heap '${name}': ${what}`)
+  }
+
+  /** Nothing is found any more, and readers that are at an object are told why: the device has failed. */
+  refuseReads(): void {
+    this.areReadsRefused = true
+    this.#chunkAt = new Uint32Array(0)
   }
 
   /** Nothing is found any more: the volume closes. */

@@ -151,11 +151,16 @@ export class ObjectReader {
       checkInteger(offset, 'offset', 0, this.#size)
       checkInteger(length, 'length', 0, this.#size - offset)
     }
-    if (this.#bytes.length === 0) return this.#placeAgain(offset, length)
+    if (this.#bytes.length === 0 || this.#space.heaps.areReadsRefused) {
+      return this.#placeAgain(offset, length)
+    }
     return this.#from + offset
   }
 
-  /** The view is empty: the mapping was given back, as those of large objects are, or `at` was never called. */
+  /**
+   * The view is empty: the mapping was given back, as those of large objects are, or `at` was never called; or the device
+   * has failed, which `at` says.
+   */
   #placeAgain(offset: number, length: number): number {
     if (this.#pointer === 0) {
       this.#space.heaps.checkOpen()

@@ -105,6 +105,8 @@ export abstract class Media {
   badBlocks: BadBlocks = NO_BAD_BLOCKS
   /** Why nothing may be written any more. */
   failure: Error | undefined
+  /** Called when `failure` is set. */
+  onFailure: () => void = () => {}
 
   /** Maps a stretch. Refused with `ERR_BACKEND_LIMIT` where the backend cannot do it exactly. */
   abstract map(offset: Offset, length: number): Mapping
@@ -185,11 +187,14 @@ export abstract class Media {
   abstract close(): void
 
   protected fail(cause: unknown): PlinthError {
-    this.failure ??= new PlinthError(
-      'ERR_VOLUME_FAILED',
-      'a write to the device failed; close the volume and open it again: recovery decides what was kept',
-      { cause },
-    )
+    if (this.failure === undefined) {
+      this.failure = new PlinthError(
+        'ERR_VOLUME_FAILED',
+        'a write to the device failed; close the volume and open it again: recovery decides what was kept',
+        { cause },
+      )
+      this.onFailure()
+    }
     return this.failure as PlinthError
   }
 

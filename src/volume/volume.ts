@@ -36,6 +36,7 @@ import {
 } from './options.js'
 import { type Probe, probe } from './probe.js'
 import { checkRanges } from './ranges.js'
+import { release } from './release.js'
 import {
   checkPlaced,
   complete,
@@ -550,6 +551,8 @@ export class Volume {
   /**
    * Ends the use of the volume: every store of every open chunk is durable, views are empty,
    * reservations are cancelled, the device is free. Safe to call twice.
+   * @throws PlinthError ERR_VOLUME_FAILED when the device has failed, before or now: what was not durable is then
+   *   for the next opening to find out. All is released when it throws.
    */
   close(): void {
     if (this.#state === 'closed') return
@@ -558,15 +561,13 @@ export class Volume {
     if (this.#transaction.isActive) throw transactionActive()
     this.#state = 'closed'
     const { store, log } = this.#loaded
-    try {
-      this.#heaps.close()
-      store.closeAll()
-      if (!this.#readOnly && this.#media.failure === undefined) {
-        log.checkpoint(ANCHOR_STATE.CLOSED)
-      }
-    } finally {
-      this.#standing.close()
-    }
+    release(this.#media.failure, [
+      () => this.#heaps.close(),
+      () => store.closeAll(),
+      // As it was left where not all could be made durable: the next opening recovers.
+      (first) => void (this.#readOnly || first || log.checkpoint(ANCHOR_STATE.CLOSED)),
+      () => this.#standing.close(),
+    ])
   }
 
   /** The same as `close`, for `using`. */

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import vm from 'node:vm'
 import { Volume } from 'plinth'
 import { PlinthLevel } from 'plinth/level'
 import { OrderedMap } from 'plinth/map'
@@ -240,7 +241,130 @@ test('a long read lets others have their turn, and can be aborted within', async
   assert.equal((await db.values().all()).length, 3500)
 })
 
+test('awaited one after the other, reads and relaxed writes let the event loop turn', async () => {
+  await using db = new PlinthLevel(newPath(), { size: 8 * MIB, logSize: 2 * MIB })
+  const keys = Array.from({ length: 3500 }, (_, i) => `${i}`)
+  await db.batch(keys.map((key) => ({ type: 'put', key, value: '' })))
+  const each: Record<string, () => Promise<unknown>> = {
+    get: async () => {
+      for (const key of keys) await db.get(key)
+    },
+    has: async () => {
+      for (const key of keys) await db.has(key)
+    },
+    getMany: () => db.getMany(keys),
+    put: async () => {
+      for (const key of keys) await db.put(key, '', { sync: false })
+    },
+    'for await': async () => {
+      for await (const _ of db.iterator());
+    },
+    nextv: () => db.keys().nextv(3500),
+  }
+  for (const [name, work] of Object.entries(each)) {
+    let turns = 0
+    let isDone = false
+    const count = async () => {
+      while (!isDone) {
+        await setImmediate()
+        turns++
+      }
+    }
+    const counting = count()
+    await work()
+    isDone = true
+    await counting
+    // Every 1000 at the latest, whatever the clock says.
+    assert.ok(turns >= 3, `${name}: ${turns}`)
+  }
+})
+
+describe('a device that fails', () => {
+  test('relaxed writers hear of it: the next call and close reject with the cause', async () => {
+    const media = new SimulatedMedia('page', makeImage({ size: 2 * MIB }), false)
+    const db = new PlinthLevel(openSimulated(media))
+    await db.open()
+    media.judge = (kind) => (kind === 'fence' ? 'fail' : 'go')
+    for (let i = 0; i < 20; i++) await db.put(`${i}`, 'x', { sync: false }).catch(() => {})
+    await setImmediate()
+    const failed = { code: 'ERR_VOLUME_FAILED' }
+    await assert.rejects(db.put('a', '', { sync: false }), failed)
+    await assert.rejects(db.get('1'), failed)
+    await assert.rejects(db.close(), (error: Error) => {
+      assert.equal((error as { code?: string }).code, 'LEVEL_DATABASE_NOT_CLOSED')
+      assert.equal((error.cause as { code?: string }).code, 'ERR_VOLUME_FAILED')
+      return true
+    })
+    await assert.rejects(db.get('1'), { code: 'ERR_VOLUME_CLOSED' })
+    await db.close()
+  })
+
+  test('close makes relaxed writes durable on a volume that stays open', async () => {
+    const media = new SlowMedia('page', makeImage({ size: 2 * MIB }))
+    const db = new PlinthLevel(openSimulated(media))
+    await db.put('a', '1', { sync: false })
+    await db.close()
+    await using found = new PlinthLevel(openSimulated(new SimulatedMedia('page', media.durable)))
+    assert.equal(await found.get('a'), '1')
+  })
+})
+
+test('an iterator that cannot be made rejects its reads, and the database can be closed', async () => {
+  const path = newPath()
+  const db = new PlinthLevel(path, small)
+  await db.put('a', '1')
+  const gt = 'k'.repeat(70_000)
+  for (const iterator of [db.iterator({ gt }), db.keys({ gt }), db.values({ gt })]) {
+    await assert.rejects(iterator.next(), { code: 'ERR_OUT_OF_RANGE' })
+  }
+  assert.equal(await db.keys({ limit: 1 }).next(), 'a')
+  await db.close()
+  await using again = new PlinthLevel(path)
+  assert.equal(await again.get('a'), '1')
+})
+
+test('bytes of another realm are bytes', async () => {
+  const encodings = { keyEncoding: 'view', valueEncoding: 'view' } as const
+  await using db = new PlinthLevel<Uint8Array, Uint8Array>(newPath(), { ...small, ...encodings })
+  const bytes = (length: number) => vm.runInNewContext(`new Uint8Array(${length}).fill(97)`)
+  await db.put(bytes(3), bytes(50_000))
+  await db.batch([{ type: 'put', key: bytes(4), value: bytes(4) }])
+  assert.equal((await db.get(bytes(3)))!.length, 50_000)
+  assert.equal((await db.keys({ gt: bytes(3) }).all()).length, 1)
+})
+
 describe('clear', () => {
+  test('in portions that the log takes, several under way', async () => {
+    const media = new SimulatedMedia('cache-line', makeImage({ size: 8 * MIB, logSize: 2 * MIB }))
+    const volume = openSimulated(media)
+    await using db = new PlinthLevel(volume)
+    const keys = Array.from({ length: 3000 }, (_, i) => `${i}`)
+    await db.batch(keys.map((key) => ({ type: 'put', key, value: '' })))
+    volume.checkpoint()
+    const { fences } = volume.stats().counters
+    await db.clear()
+    assert.equal(volume.stats().counters.fences - fences, Math.ceil(3000 / 1024))
+    assert.deepEqual(await db.keys().all(), [])
+  })
+
+  test('close waits for one under way', async () => {
+    for (const isShared of [false, true]) {
+      const path = newPath()
+      Volume.format(path, { size: 16 * MIB, logSize: 2 * MIB })
+      const volume = isShared ? Volume.open(path) : undefined
+      const db = new PlinthLevel(volume ?? path)
+      const keys = Array.from({ length: 5000 }, (_, i) => `${i}`)
+      await db.batch(keys.map((key) => ({ type: 'put', key, value: 'x' })))
+      const clearing = db.clear()
+      await db.close()
+      await clearing
+      await db.open()
+      assert.deepEqual(await db.keys().all(), [])
+      await db.close()
+      volume?.close()
+    }
+  })
+
   for (const reverse of [false, true]) {
     test(`a long range, ${reverse ? 'descending' : 'ascending'}, up to a limit`, async () => {
       await using db = new PlinthLevel(newPath(), { size: 8 * MIB, logSize: 2 * MIB })

@@ -95,7 +95,7 @@ async function onBench(
     other!.bytes.set(pattern(100, 2))
     chunk!.bytes[100] = 1
     await body({ volume, chunk: chunk!, other: other! })
-    volume.close()
+    if (volume.isOpen) assert.throws(() => volume.close(), failed)
     volume.close()
     const again = Volume.open(path, at.options)
     try {

@@ -89,7 +89,7 @@ describe('after a failed barrier', {
       const lostAt = 16 * MIB
       chunk.bytes.fill(77, lostAt, lostAt + MIB)
       assert.throws(() => chunk.persist(lostAt, MIB), { code: 'ERR_VOLUME_FAILED' })
-      volume.close()
+      assert.throws(() => volume.close(), { code: 'ERR_VOLUME_FAILED' })
       const found = () => {
         const reader = Volume.open(path, { readOnly: true })
         const { bytes } = reader.chunk('a')

@@ -386,3 +386,48 @@ describe('what is handed out', () => {
     sameText(map.get(bytesOf('a')), 'secret')
   })
 })
+
+describe('limits', () => {
+  it('of keys and values', () => {
+    const bench = newBench()
+    const value = bytesOf('value')
+    const refused = { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' }
+    bench.map.put(new Uint8Array(65_536), value)
+    assert.throws(() => bench.map.put(new Uint8Array(65_537), value), refused)
+    assert.throws(() => bench.map.get(new Uint8Array(65_537)), refused)
+    assert.throws(() => bench.map.put(value, new Uint8Array(2 ** 30 + 1)), refused)
+    assert.throws(() => bench.map.put(value, new Uint8Array(2 ** 30)), { code: 'ERR_NO_SPACE' })
+    demand(bench, { ['\0'.repeat(65_536)]: 'value' })
+  })
+
+  for (const [medium, spare] of [
+    ['page', 8192],
+    ['cache-line', 128],
+  ] as const) {
+    it(`of a batch: one record, of the log less ${spare} bytes: ${medium}`, () => {
+      const logSize = 65_536
+      const media = new SimulatedMedia(medium, makeImage({ size: 4 * MIB, logSize }), false)
+      const volume = openSimulated(media)
+      const map = OrderedMap.open(volume, 'map')
+      const key = (i: number) => bytesOf(String(i).padStart(16))
+      const operations = (count: number): MapOperation[] =>
+        Array.from({ length: count }, (_, i) => ({
+          type: 'put',
+          key: key(i),
+          value: bytesOf('x'.repeat(100)),
+        }))
+      for (const operation of operations(1000)) map.batch([operation])
+      // Over known keys: a head, and of each the entry of 120 bytes in a block of 120 and the 8 bytes that say where.
+      const fitting = Math.floor((logSize - spare - 24) / (120 + 8))
+      map.batch(operations(fitting))
+      assert.throws(() => map.batch(operations(fitting + 1)), { code: 'ERR_TX_TOO_LARGE' })
+      volume.checkpoint()
+      const before = volume.stats().counters.bytesAppended
+      map.put(bytesOf('a new key'.padEnd(16)), bytesOf('x'.repeat(100)))
+      const ends = medium === 'page' ? 24 : 0
+      const taken = volume.stats().counters.bytesAppended - before - ends
+      assert.ok(taken === 24 + 120 + 40 || taken > 1000, `${taken}`)
+      volume.close()
+    })
+  }
+})

@@ -430,7 +430,17 @@ describe('a device that fails', () => {
     assert.throws(() => map.put(bytesOf('a'), big), { code: 'ERR_VOLUME_FAILED' })
     assert.throws(() => map.delete(bytesOf('key 1')), { code: 'ERR_VOLUME_FAILED' })
     await assert.rejects(map.putAsync(bytesOf('a'), big), { code: 'ERR_VOLUME_FAILED' })
-    assert.throws(() => volume.stats(), { code: 'ERR_VOLUME_FAILED' })
+    for (const read of [
+      () => volume.stats(),
+      () => map.get(bytesOf('key 1')),
+      () => map.getInto(bytesOf('key 1'), big),
+      () => map.has(bytesOf('none')),
+      () => map.count(),
+      () => map.keys().next(),
+      () => map.snapshot(),
+    ]) {
+      assert.throws(read, { code: 'ERR_VOLUME_FAILED' })
+    }
     const random = new Seeded(1)
     forEachCrashState(media, random, { exhaustive: 4, samples: 1 }, new MostStates(), (state) => {
       const reopened = openSimulated(new SimulatedMedia(medium, state, false))
@@ -448,7 +458,7 @@ describe('a device that fails', () => {
       }
       reopened.close()
     })
-    volume.close()
+    assert.throws(() => volume.close(), { code: 'ERR_VOLUME_FAILED' })
     return true
   }
 

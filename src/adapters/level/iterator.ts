@@ -2,11 +2,11 @@
  * An iterator over the map as it was when the iterator was made. Reads take place in the call itself; what
  * is asynchronous is the answer.
  */
-import { setImmediate } from 'node:timers/promises'
 import { AbstractIterator } from 'abstract-level'
 import type { Cursor } from '../../map/index.js'
 import { type Data, type Format, fromBytes, toBytes } from './encoding.js'
 import type { PlinthLevel } from './plinth-level.js'
+import type { Turns } from './turns.js'
 
 export interface LevelIteratorOptions {
   readonly keys: boolean
@@ -16,60 +16,67 @@ export interface LevelIteratorOptions {
   readonly signal?: AbortSignal
 }
 
+/** What is read: a cursor, which the iterator closes; nothing, of a closed snapshot; or an error, which each read throws. */
+export type Source = { readonly cursor?: Cursor; readonly error?: unknown }
+
 type Entry = [key: Data | undefined, value: Data | undefined]
 
-/** `all` reads so many entries, then lets others have their turn. */
-const PORTION = 1000
-
 export class LevelIterator<K, V> extends AbstractIterator<PlinthLevel<K, V>, K, V> {
-  readonly #cursor: Cursor | undefined
+  readonly #source: Source
+  readonly #turns: Turns
   readonly #keyFormat: Format | undefined
   readonly #valueFormat: Format | undefined
   readonly #signal: AbortSignal | undefined
 
-  /** Closes the cursor when it is closed. Undefined is for a closed snapshot, of which nothing is read. */
-  constructor(db: PlinthLevel<K, V>, options: LevelIteratorOptions, cursor: Cursor | undefined) {
+  constructor(db: PlinthLevel<K, V>, options: LevelIteratorOptions, source: Source, turns: Turns) {
     super(db, options as object)
-    this.#cursor = cursor
+    this.#source = source
+    this.#turns = turns
     this.#keyFormat = options.keys ? options.keyEncoding : undefined
     this.#valueFormat = options.values ? options.valueEncoding : undefined
     this.#signal = options.signal
   }
 
   async _next(): Promise<Entry | undefined> {
-    const [entry] = this.#entries(1)
+    const entry = this.#next(1)
+    if (this.#turns.isDue()) await this.#turns.take()
     return this.#answer(entry)
   }
 
   async _nextv(size: number): Promise<Entry[]> {
-    return this.#answer(this.#entries(size))
+    const entries: Entry[] = []
+    while (entries.length < size) {
+      const entry = this.#next(entries.length + 1)
+      if (entry === undefined) break
+      entries.push(entry)
+      if (!this.#turns.isDue()) continue
+      await this.#turns.take()
+      this.#checkSignal()
+    }
+    return this.#answer(entries)
   }
 
   async _all(): Promise<Entry[]> {
-    const all: Entry[] = []
-    for (;;) {
-      const left = this.limit - this.count - all.length
-      const portion = this.#entries(Math.min(left, PORTION))
-      all.push(...portion)
-      if (portion.length < PORTION) return this.#answer(all)
-      await setImmediate()
-      this.#checkSignal()
-    }
+    return this._nextv(this.limit - this.count)
   }
 
   _seek(target: Data): void {
-    this.#cursor?.seek(toBytes(target))
+    this.#source.cursor?.seek(toBytes(target))
   }
 
   async _close(): Promise<void> {
-    this.#cursor?.close()
+    this.#source.cursor?.close()
   }
 
-  #entries(size: number): Entry[] {
-    const entries: Entry[] = []
-    const cursor = this.#cursor
-    while (entries.length < size && cursor?.next()) entries.push(this.#entry(cursor))
-    return entries
+  /** The entry that is the `nth` since the last answer; undefined for none. */
+  #next(nth: number): Entry | undefined {
+    const { cursor, error } = this.#source
+    if (error !== undefined) throw error
+    if (!cursor?.next()) return undefined
+    const entry = this.#entry(cursor)
+    // Nobody has to come again to hear that there is no more.
+    if (this.count + nth >= this.limit) cursor.close()
+    return entry
   }
 
   /** What is not asked for is not read. */

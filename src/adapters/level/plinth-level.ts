@@ -33,8 +33,9 @@ import {
   toBytes,
   toRange,
 } from './encoding.js'
-import { LevelIterator, type LevelIteratorOptions } from './iterator.js'
+import { LevelIterator, type LevelIteratorOptions, type Source } from './iterator.js'
 import { LevelSnapshot } from './snapshot.js'
+import { Turns } from './turns.js'
 import { openVolume, type VolumeOptions } from './volume.js'
 
 /** Options of the constructor. */
@@ -50,8 +51,9 @@ export interface PlinthLevelOptions<K = string, V = string>
 export interface WriteOptions {
   /**
    * With false the promise resolves when the change is visible, without waiting for the device. It becomes
-   * durable soon after and in order: a power cut takes the last such writes, never one before a write
-   * that it leaves. Where a device needs no waiting (persistent memory) they are durable all the same.
+   * durable soon after and in order: a power cut, and on disks the end of the process (`process.exit`, an error that
+   * nobody handles, a signal), takes the last such writes, never one before a write that it leaves. `close` waits for
+   * them, and rejects if one was lost. Where a device needs no waiting (persistent memory) they are durable all the same.
    * @default true
    */
   sync?: boolean | undefined
@@ -88,8 +90,12 @@ const MANIFEST = {
   signals: { iterators: true },
 }
 const MAP_NAME = 'level'
-/** `clear` deletes so many entries in one transaction. */
-const CLEAR_AT_ONCE = 64
+/** `clear` deletes so many entries in one transaction: as many as a log surely takes, at least and at most. */
+const CLEAR_AT_ONCE = { least: 64, most: 1024 }
+/** Of the log, for the delete of one entry: more than the largest takes, of the last entry of a leaf and of its slab. */
+const DELETE_LOG_BYTES = 1024
+/** Transactions of one `clear` that may wait for the device at a time. */
+const CLEARS_UNDER_WAY = 4
 
 /**
  * An `abstract-level` database on a plinth volume.
@@ -98,6 +104,9 @@ const CLEAR_AT_ONCE = 64
  * again, but for what open iterators and snapshots still see); ERR_TX_TOO_LARGE for a batch that the log cannot take; ERR_VOLUME_FAILED after the device
  * has failed, until the database is closed and opened again. An error of `open` has them in its `cause`,
  * where a volume that somebody else has open is LEVEL_LOCKED.
+ *
+ * `close` waits for what is under way. If the device has failed it releases everything and rejects, with ERR_VOLUME_FAILED
+ * in its `cause`: writes with `sync: false` may be lost. A second `close` resolves.
  */
 // biome-ignore lint/suspicious/noUnsafeDeclarationMerging: what the interface declares is the base class's
 export class PlinthLevel<K = string, V = string> extends AbstractLevel<
@@ -106,8 +115,13 @@ export class PlinthLevel<K = string, V = string> extends AbstractLevel<
   V
 > {
   readonly #location: string | Volume
+  readonly #turns = new Turns()
   #volume: Volume | undefined
-  #map: OrderedMap | undefined
+  #openMap: OrderedMap | undefined
+  #clearAtOnce = CLEAR_AT_ONCE.least
+  readonly #clears = new Set<Promise<void>>()
+  /** The last write that nobody waits for: those before it are durable when it is. */
+  #relaxed: Promise<void> = Promise.resolve()
 
   /**
    * @param location A file, a block device or a DAX node; or a volume that is open, which stays so when
@@ -123,6 +137,11 @@ export class PlinthLevel<K = string, V = string> extends AbstractLevel<
     this.#location = location
   }
 
+  get #map(): OrderedMap {
+    if (this.#openMap !== undefined) return this.#openMap
+    throw new PlinthError('ERR_VOLUME_CLOSED', 'the database is closed')
+  }
+
   /** The path of the file or device. */
   get location(): string {
     return this.#location instanceof Volume ? this.#location.info.path : this.#location
@@ -134,7 +153,10 @@ export class PlinthLevel<K = string, V = string> extends AbstractLevel<
     const isOwn = !(location instanceof Volume)
     const volume = isOwn ? openVolume(location, options, options.createIfMissing) : location
     try {
-      this.#map = openMap(volume, options)
+      this.#openMap = openMap(volume, options)
+      const { least, most } = CLEAR_AT_ONCE
+      const fitting = Math.floor(volume.stats().logBytes / DELETE_LOG_BYTES)
+      this.#clearAtOnce = Math.min(Math.max(least, fitting), most)
     } catch (error) {
       if (isOwn) volume.close()
       throw error
@@ -144,14 +166,20 @@ export class PlinthLevel<K = string, V = string> extends AbstractLevel<
 
   /** @internal */
   async _close(): Promise<void> {
-    this.#map = undefined
-    this.#volume?.close()
-    this.#volume = undefined
+    await Promise.allSettled(this.#clears)
+    const volume = this.#volume
+    const relaxed = this.#relaxed
+    this.#openMap = this.#volume = undefined
+    this.#relaxed = Promise.resolve()
+    volume?.close()
+    await relaxed
   }
 
   /** @internal */
   async _get(key: Data, options: ReadOptions): Promise<Data | undefined> {
-    return this._getSync(key, options)
+    const value = this._getSync(key, options)
+    if (this.#turns.isDue()) await this.#turns.take()
+    return value
   }
 
   /** @internal */
@@ -162,33 +190,48 @@ export class PlinthLevel<K = string, V = string> extends AbstractLevel<
 
   /** @internal */
   async _getMany(keys: Data[], options: ReadOptions): Promise<(Data | undefined)[]> {
-    return keys.map((key) => this._getSync(key, options))
+    const values: (Data | undefined)[] = []
+    for (const key of keys) values.push(await this._get(key, options))
+    return values
   }
 
   /** @internal */
   async _has(key: Data, options: ReadOptions): Promise<boolean> {
-    return this.#reader(options).has(toBytes(key))
+    const has = this.#reader(options).has(toBytes(key))
+    if (this.#turns.isDue()) await this.#turns.take()
+    return has
   }
 
   /** @internal */
   async _hasMany(keys: Data[], options: ReadOptions): Promise<boolean[]> {
-    const reader = this.#reader(options)
-    return keys.map((key) => reader.has(toBytes(key)))
+    const found: boolean[] = []
+    for (const key of keys) found.push(await this._has(key, options))
+    return found
   }
 
   /** @internal */
   _put(key: Data, value: Data, options: WriteOptions): Promise<void> {
-    return settled(this.#map!.putAsync(toBytes(key), toBytes(value)), options)
+    return this.#written(this.#map.putAsync(toBytes(key), toBytes(value)), options)
   }
 
   /** @internal */
   _del(key: Data, options: WriteOptions): Promise<void> {
-    return settled(this.#map!.deleteAsync(toBytes(key)), options)
+    return this.#written(this.#map.deleteAsync(toBytes(key)), options)
   }
 
   /** @internal */
   _batch(operations: Operation[], options: WriteOptions): Promise<void> {
-    return settled(this.#map!.batchAsync(operations.map(toMapOperation)), options)
+    return this.#written(this.#map.batchAsync(operations.map(toMapOperation)), options)
+  }
+
+  /** A change that was refused is a rejection already, and comes first. */
+  #written(durable: Promise<void>, { sync }: WriteOptions): Promise<void> {
+    let done = durable
+    if (sync === false) {
+      this.#relaxed = durable
+      done = Promise.race([durable, undefined])
+    }
+    return this.#turns.isDue() ? done.then(() => this.#turns.take()) : done
   }
 
   /**
@@ -199,36 +242,58 @@ export class PlinthLevel<K = string, V = string> extends AbstractLevel<
   async _clear(
     options: EncodedRange & ReadOptions & WriteOptions & { limit: number },
   ): Promise<void> {
+    const clearing = this.#clear(options)
+    this.#clears.add(clearing)
+    await clearing.finally(() => this.#clears.delete(clearing))
+  }
+
+  async #clear(options: EncodedRange & ReadOptions & { limit: number }): Promise<void> {
+    const map = this.#map
     const reader = this.#reader(options)
     const range = toRange(options)
     let left = options.limit === -1 ? Number.POSITIVE_INFINITY : options.limit
     let behind = {}
+    const underWay: Promise<void>[] = []
     while (left > 0) {
-      const limit = Math.min(left, CLEAR_AT_ONCE)
+      const limit = Math.min(left, this.#clearAtOnce)
       const keys = [...reader.keys({ ...range, ...behind, limit })]
       const deletes = keys.map((key): MapOperation => ({ type: 'delete', key }))
-      await this.#map!.batchAsync(deletes)
-      if (keys.length < limit) return
+      const batch = map.batchAsync(deletes)
+      // All are awaited below, but for those behind one that failed: they have the same reason.
+      batch.catch(() => {})
+      underWay.push(batch)
+      if (keys.length < limit) break
+      if (underWay.length === CLEARS_UNDER_WAY) await underWay.shift()
+      await this.#turns.take()
       left -= keys.length
       const last = keys.at(-1)
       behind = range.reverse ? { lt: last, lte: undefined } : { gt: last, gte: undefined }
     }
+    await Promise.all(underWay)
   }
 
   /** @internal */
   _iterator(options: EncodedRange & ReadOptions & LevelIteratorOptions): LevelIterator<K, V> {
-    const isReadable = options.snapshot?.isClosed !== true
-    const cursor = isReadable ? this.#reader(options).cursor(toRange(options)) : undefined
-    return new LevelIterator(this, options, cursor)
+    return new LevelIterator(this, options, this.#source(options), this.#turns)
+  }
+
+  /** An iterator that could not be made is one that cannot be read: `keys` and `values` of the base class could not be closed. */
+  #source(options: EncodedRange & ReadOptions): Source {
+    if (options.snapshot?.isClosed === true) return {}
+    try {
+      return { cursor: this.#reader(options).cursor(toRange(options)) }
+    } catch (error) {
+      return { error }
+    }
   }
 
   /** @internal */
   _snapshot(options: object): LevelSnapshot {
-    return new LevelSnapshot(this.#map!.snapshot(), options)
+    return new LevelSnapshot(this.#map.snapshot(), options)
   }
 
   #reader({ snapshot }: { snapshot?: LevelSnapshot }): OrderedMap | MapSnapshot {
-    return snapshot?.map ?? this.#map!
+    return snapshot?.map ?? this.#map
   }
 }
 
@@ -270,9 +335,4 @@ function toMapOperation(operation: Operation): MapOperation {
   const key = toBytes(operation.key)
   if (operation.type === 'del') return { type: 'delete', key }
   return { type: 'put', key, value: toBytes(operation.value) }
-}
-
-/** A change that was refused is a rejection already, and comes first. */
-function settled(durable: Promise<void>, { sync }: WriteOptions): Promise<void> {
-  return sync === false ? Promise.race([durable, undefined]) : durable
 }

@@ -1,13 +1,14 @@
 /**
- * The one flipped bit that makes the record at a place whole, if there is one. A checksum is linear:
+ * The one flipped bit that makes the record at a place whole, if there is one; what it says then is looked at too,
+ * and of long records no bit is believed: what a crash has torn would come right by chance. A checksum is linear:
  * flipping a bit of what it covers changes it by a number that depends only on the bit's distance from
  * the end, so the bit is worked out from the number. Records that differ in so little do not both pass: the
  * polynomial tells apart all that differ in up to 3 bits, whatever their length.
  */
 import { crc32c } from '../base/checksum.js'
-import { type LogPosition, WORD } from '../base/units.js'
+import { KIB, type LogPosition, WORD } from '../base/units.js'
 import { RECORD_ALIGN, RECORD_HEADER_BYTES, RECORD_SKIP } from '../layout/record.js'
-import type { LogBytes } from '../log/replay.js'
+import { isRecord, type LogBytes } from '../log/replay.js'
 
 /** A byte of the ring as it should be. */
 export interface Mended {
@@ -15,6 +16,9 @@ export interface Mended {
   readonly at: number
   readonly byte: number
 }
+
+/** Of all that a torn record of this length may be, one in 4096 has a checksum that some flipped bit makes right. */
+const MENDED_BYTES_MAX = 64 * KIB
 
 const BYTES_AT = 4
 const POSITION_AT = 8
@@ -26,7 +30,12 @@ export function findFlippedBit(log: LogBytes, position: LogPosition): Mended | u
     const bit = flippedBit(log, at, position, flag)
     if (bit === undefined) continue
     const byteAt = at + (bit >>> 3)
-    return { at: byteAt, byte: bytes[byteAt]! ^ (1 << (bit & 7)) }
+    const found = bytes[byteAt]!
+    const byte = found ^ (1 << (bit & 7))
+    bytes[byteAt] = byte
+    const isMended = isRecord(log, position)
+    bytes[byteAt] = found
+    if (isMended) return { at: byteAt, byte }
   }
   return undefined
 }
@@ -89,8 +98,9 @@ function checksumsOf(
     if (length < RECORD_HEADER_BYTES || length % 8 !== 0 || length > geometry.logBytes - at)
       continue
     if (flag !== 0 && length % RECORD_ALIGN !== 0) continue
-    view.setUint32(BYTES_AT, length, true)
     const end = flag === 0 ? length : RECORD_HEADER_BYTES
+    if (end > MENDED_BYTES_MAX) continue
+    view.setUint32(BYTES_AT, length, true)
     body = crc32c(body, bytes, at + done, at + end)
     done = end
     const shifted = multiply(crc32c(seed, header, 4), powerOfX(8 * (end - RECORD_HEADER_BYTES)))

@@ -80,18 +80,27 @@ export function walkPrefix(log: LogBytes, visit: Visitor, limit?: LogPrefix): Lo
     if (span === 0) break
     const at = position % ringBytes
     if ((u32[(at >>> 2) + 3]! & RECORD_SKIP) === 0) {
-      const recordBytes = u32[(at >>> 2) + 1]!
       // All of a record is looked at before any of it counts.
-      if (limit === undefined && !walkEntries(log, u32, at, recordBytes, position, LOOK)) {
+      if (limit === undefined && !walkRecord(log, u32, at, position, LOOK)) {
         isImpossible = true
         break
       }
-      walkEntries(log, u32, at, recordBytes, position, visit)
+      walkRecord(log, u32, at, position, visit)
       records++
     }
     position += span
   }
   return { end: position, records, isImpossible }
+}
+
+/** Whether a record is at a position that is whole and says what one can say. */
+export function isRecord(log: LogBytes, position: LogPosition): boolean {
+  const { bytes, geometry } = log
+  const u32 = new Uint32Array(bytes.buffer, bytes.byteOffset, geometry.logBytes / 4)
+  if (validSpan(log, u32, position, true) === 0) return false
+  const at = position % geometry.logBytes
+  const isSkip = (u32[(at >>> 2) + 3]! & RECORD_SKIP) !== 0
+  return isSkip || walkRecord(log, u32, at, position, LOOK)
 }
 
 /** What was durable in the log and cannot be reached. */
@@ -198,15 +207,14 @@ function findBehind(
 const LOOK: Visitor = () => {}
 
 /** Shows the entries of a record; false when it comes to one that cannot be. */
-function walkEntries(
+function walkRecord(
   log: LogBytes,
   u32: Uint32Array,
   recordAt: number,
-  recordBytes: number,
   position: LogPosition,
   visit: Visitor,
 ): boolean {
-  const end = recordAt + recordBytes
+  const end = recordAt + u32[(recordAt >>> 2) + 1]!
   let at = recordAt + RECORD_HEADER_BYTES
   while (at < end) {
     const low = u32[at >>> 2]!

@@ -1,6 +1,7 @@
 /**
- * Known bad blocks of the device, against what the volume has there. They were read as zeros, so what
- * stood there is reported as damaged too; nothing mends it before the blocks are cleared.
+ * Known bad blocks of the device, and pages that this check could not read, against what the volume has there.
+ * They were read as zeros, so what stood there is reported as damaged too; nothing mends it before the
+ * blocks are cleared. Opening goes around those that are known alone.
  */
 import { PAGE_BYTES } from '../base/units.js'
 import {
@@ -23,9 +24,15 @@ interface Part {
 }
 
 export function* checkBadBlocks(inspection: Inspection): Iterable<Problem> {
-  const { geometry, chunks = [] } = inspection
-  const { badBlocks } = inspection.device
-  if (geometry === undefined || badBlocks === undefined || badBlocks.isEmpty) return
+  const { geometry, chunks = [], device } = inspection
+  const { badBlocks, unreadable } = device
+  if (geometry === undefined) {
+    for (const { offset, length } of unreadable.stretches) {
+      yield cannotRead(length, { area: 'device', offset }, 'error', '')
+    }
+    return
+  }
+  if (badBlocks.isEmpty) return
   const parts = metadataOf(geometry)
   for (const { slot, values } of chunks) {
     parts.push({
@@ -38,13 +45,29 @@ export function* checkBadBlocks(inspection: Inspection): Iterable<Problem> {
   }
   for (const { at, length, severity, place, meaning } of parts) {
     for (const bad of badBlocks.within(at, length)) {
-      yield {
-        code: 'bad-blocks',
-        severity,
-        place: { ...place, offset: bad.offset },
-        message: `${bad.length} bytes are known to be bad, ${meaning}`,
+      const itsPlace = { ...place, offset: bad.offset }
+      if (unreadable.touches(bad.offset, bad.length)) {
+        const isTable = place.area === 'chunk-table'
+        const itsMeaning = isTable ? 'in the chunk table: opening ends the process' : meaning
+        yield cannotRead(bad.length, itsPlace, isTable ? 'error' : severity, `, ${itsMeaning}`)
+      } else {
+        yield {
+          code: 'bad-blocks',
+          severity,
+          place: itsPlace,
+          message: `${bad.length} bytes are known to be bad, ${meaning}`,
+        }
       }
     }
+  }
+}
+
+function cannotRead(bytes: number, place: Place, severity: Severity, where: string): Problem {
+  return {
+    code: 'unreadable',
+    severity,
+    place,
+    message: `${bytes} bytes cannot be read${where}`,
   }
 }
 

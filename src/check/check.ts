@@ -5,6 +5,7 @@ import { checkDirectory } from './directory.js'
 import type { Finding, PlannedFix, Problem } from './finding.js'
 import { checkHeaps } from './heaps.js'
 import { Inspection, type Readable } from './inspection.js'
+import { Lenient } from './lenient.js'
 import { checkLog } from './log.js'
 import { checkMemory, type Memory } from './memory.js'
 import { checkSuperblocks } from './superblocks.js'
@@ -39,7 +40,7 @@ export interface Checked {
  * and nothing fixed, unless the volume takes it back.
  */
 export function checkDevice(device: Readable, open?: OpenVolume, takesBack = false): Checked {
-  const inspection = new Inspection(device, open, takesBack)
+  const inspection = new Inspection(new Lenient(device), open, takesBack)
   const problems: Problem[] = []
   const take = (found: Iterable<Problem>) => {
     for (const problem of found) problems.push(problem)
@@ -49,8 +50,10 @@ export function checkDevice(device: Readable, open?: OpenVolume, takesBack = fal
   const findings: Finding[] = []
   const fixes: PlannedFix[] = []
   for (const { fixes: all = [], ...finding } of problems) {
-    // What would be written to a bad block mends nothing.
-    const its = all.filter(({ offset, bytes }) => !device.badBlocks?.touches(offset, bytes.length))
+    // What would be written to a bad block, or to what cannot be read, mends nothing.
+    const its = all.filter(
+      ({ offset, bytes }) => !inspection.device.badBlocks.touches(offset, bytes.length),
+    )
     const drops = (fix: PlannedFix) => fix.drops || inspection.logIsGone
     findings.push({
       ...finding,

@@ -1,26 +1,84 @@
-/** The chunks among each other: bounds, overlaps, names, and whether all space is accounted for. */
-import type { ChunkSlot } from '../layout/chunk-slot.js'
-import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+/**
+ * The chunks among each other: bounds, overlaps, names, and whether all space is accounted for. Where the end
+ * of the log was given up, the table may have slots of what was committed behind it: those then have space
+ * or names that another has, and are given up as well.
+ */
+import {
+  CHUNK_SLOT,
+  type ChunkSlot,
+  chunkSlotSeed,
+  encodeChunkSlot,
+  encodeFreeSlot,
+  NAME_BYTES_MAX,
+} from '../layout/chunk-slot.js'
 import { type Geometry, granuleToOffset, TABLE_AT } from '../layout/geometry.js'
-import type { Place, Problem } from './finding.js'
+import { OWN_TYPE_PREFIX } from '../layout/heap.js'
+import type { FindingCode, Place, Problem } from './finding.js'
 import type { FoundChunk, Inspection } from './inspection.js'
+import { rewritten } from './table.js'
 
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
 export function* checkDirectory(inspection: Inspection): Iterable<Problem> {
   const { geometry, chunks } = inspection
   if (geometry === undefined || chunks === undefined) return
-  yield* checkTexts(chunks)
-  yield* checkSpace(geometry, chunks)
+  yield* checkTexts(inspection, chunks)
+  yield* checkSpace(inspection, geometry, chunks)
+}
+
+/** The one of two chunks that can be given up: what the log says was committed later. */
+function unlogged({ loggedSlots }: Inspection, one: FoundChunk, other: FoundChunk): FoundChunk {
+  return loggedSlots.has(other.slot) && !loggedSlots.has(one.slot) ? one : other
+}
+
+/** A problem that ends when the chunk does. */
+function freed(
+  inspection: Inspection,
+  code: FindingCode,
+  { slot, values }: FoundChunk,
+  message: string,
+): Problem {
+  const bytes = encodeFreeSlot(slot, inspection.seed, values.version + 1, values.generation)
+  return {
+    code,
+    severity: 'error',
+    place: placeOf(slot),
+    message: `${message}; repair with dropDamaged gives the chunk in slot ${slot} up`,
+    fixes: rewritten(inspection, code, slot, bytes, 'is made free: its chunk is given up'),
+  }
+}
+
+/** A problem that ends when the chunk has no name. What a heap owns is nothing without. */
+function nameless(inspection: Inspection, chunk: FoundChunk, message: string): Problem {
+  const code = 'name-twice'
+  const { slot, values } = chunk
+  if (textOf(values, 'type')?.startsWith(OWN_TYPE_PREFIX)) {
+    return freed(inspection, code, chunk, message)
+  }
+  const { version } = values
+  const bytes = new Uint8Array(CHUNK_SLOT.bytes)
+  encodeChunkSlot(
+    { ...values, version: version + 1, nameBytes: 0, name: new Uint8Array(NAME_BYTES_MAX) },
+    chunkSlotSeed(inspection.seed, slot),
+    bytes,
+  )
+  return {
+    code,
+    severity: 'error',
+    place: placeOf(slot),
+    message: `${message}; repair with dropDamaged takes the name from the chunk in slot ${slot}`,
+    fixes: rewritten(inspection, code, slot, bytes, 'has no name any more: another chunk has it'),
+  }
 }
 
 function placeOf(slot: number): Place {
   return { area: 'chunk-table', offset: TABLE_AT + slot * CHUNK_SLOT.bytes }
 }
 
-function* checkTexts(chunks: readonly FoundChunk[]): Iterable<Problem> {
-  const slotByName = new Map<string, number>()
-  for (const { slot, values } of chunks) {
+function* checkTexts(inspection: Inspection, chunks: readonly FoundChunk[]): Iterable<Problem> {
+  const byName = new Map<string, FoundChunk>()
+  for (const chunk of chunks) {
+    const { slot, values } = chunk
     for (const what of ['name', 'type'] as const) {
       const text = textOf(values, what)
       if (text === undefined) {
@@ -31,16 +89,12 @@ function* checkTexts(chunks: readonly FoundChunk[]): Iterable<Problem> {
           message: `the ${what} of the chunk in slot ${slot} is not UTF-8, padded with zeros`,
         }
       } else if (what === 'name' && text !== '') {
-        const before = slotByName.get(text)
+        const before = byName.get(text)
         if (before !== undefined) {
-          yield {
-            code: 'name-twice',
-            severity: 'error',
-            place: placeOf(slot),
-            message: `the chunks in slots ${before} and ${slot} are both named '${text}'`,
-          }
+          const message = `the chunks in slots ${before.slot} and ${slot} are both named '${text}'`
+          yield nameless(inspection, unlogged(inspection, before, chunk), message)
         }
-        slotByName.set(text, slot)
+        byName.set(text, chunk)
       }
     }
   }
@@ -58,38 +112,40 @@ function textOf(values: ChunkSlot, what: 'name' | 'type'): string | undefined {
   }
 }
 
-function* checkSpace(geometry: Geometry, chunks: readonly FoundChunk[]): Iterable<Problem> {
+function* checkSpace(
+  inspection: Inspection,
+  geometry: Geometry,
+  chunks: readonly FoundChunk[],
+): Iterable<Problem> {
   const { granules, granuleBytes, dataAt, tailAt, sizeBytes } = geometry
   const inOrder = [...chunks].sort((a, b) => a.values.start - b.values.start)
   let used = 0
   let free = 0
   let end = 0
-  let before = -1
+  let before: FoundChunk | undefined
   let sound = true
-  for (const { slot, values } of inOrder) {
+  for (const chunk of inOrder) {
+    const { slot, values } = chunk
     const { start, granules: length } = values
     if (start + length > granules) {
       sound = false
-      yield {
-        code: 'chunk-out-of-bounds',
-        severity: 'error',
-        place: placeOf(slot),
-        message: `the chunk in slot ${slot} has ${length} granules from ${start}; the volume has ${granules}`,
-      }
+      const message = `the chunk in slot ${slot} has ${length} granules from ${start}; the volume has ${granules}`
+      yield freed(inspection, 'chunk-out-of-bounds', chunk, message)
+      continue
     }
-    if (start < end) {
+    if (before !== undefined && start < end) {
       sound = false
-      yield {
-        code: 'chunk-overlap',
-        severity: 'error',
-        place: placeOf(slot),
-        message: `the chunks in slots ${before} and ${slot} overlap at offset ${granuleToOffset(geometry, start)}`,
-      }
+      const message = `the chunks in slots ${before.slot} and ${slot} overlap at offset ${granuleToOffset(geometry, start)}`
+      const worse = unlogged(inspection, before, chunk)
+      yield freed(inspection, 'chunk-overlap', worse, message)
+      // What is given up is in nobody's way.
+      if (worse === chunk) continue
+      end = 0
     } else free += start - end
     used += length
     if (start + length > end) {
       end = start + length
-      before = slot
+      before = chunk
     }
   }
   if (!sound) return

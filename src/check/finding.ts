@@ -16,6 +16,7 @@ export const FINDING_CODES = {
   'superblock-damaged': 'a copy of the superblock does not pass its checksum or is gone',
   'superblock-differs': 'both superblocks are whole and say different things',
   'bad-blocks': 'the device has known bad blocks where the volume has something',
+  unreadable: 'the device gives an error where the volume has something',
   'format-too-new': 'the volume uses a format or a feature that this version does not know',
   'restore-incomplete': 'a restore to this volume did not end',
   'geometry-impossible': 'the superblock describes a volume that cannot be',

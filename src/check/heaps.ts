@@ -35,11 +35,10 @@ import type { PlannedFix, Problem } from './finding.js'
 import { heapFix, placeIn } from './heap-fix.js'
 import type { FoundChunk, FoundHeap, FoundSlabChunk, Inspection } from './inspection.js'
 import { checkSlabs, isLive } from './slabs.js'
-import { placesOf } from './table.js'
+import { placesOf, rewritten } from './table.js'
 
 const decoder = new TextDecoder()
 const CHECKSUM_AT = HEAP_HEADER.fields.checksum[0]
-const NAMES = ['first', 'second'] as const
 
 /** A chunk with what its slot says in words. */
 interface Member {
@@ -253,31 +252,24 @@ function* checkMember(
 }
 
 /** A chunk that nobody can reach or free. Its heap's root chunk was given up. */
-function orphan(
-  { geometry, seed, loggedSlots }: Inspection,
-  member: Member,
-  heap: number,
-): Problem {
+function orphan(inspection: Inspection, member: Member, heap: number): Problem {
+  const { geometry, seed } = inspection
   const { slot, values } = member.chunk
   const bytes = encodeFreeSlot(slot, seed, values.version + 1, values.generation)
-  const places = placesOf(geometry!, slot)
   return {
     code: 'heap-orphan',
     severity: 'warning',
-    place: { area: 'chunk-table', offset: places[0] },
+    place: { area: 'chunk-table', offset: placesOf(geometry!, slot)[0] },
     message:
       `chunk ${member.id} ('${member.name}') belongs to a heap with id ${heap}, which is not there: ` +
       'nobody can use its bytes; repair with dropDamaged frees them',
-    fixes: loggedSlots.has(slot)
-      ? []
-      : places.map((offset, copy) => ({
-          code: 'heap-orphan' as const,
-          place: { area: 'chunk-table' as const, copy: copy as 0 | 1, offset },
-          message: `the ${NAMES[copy as 0 | 1]} copy of chunk slot ${slot} is made free: the heap of its chunk is gone`,
-          drops: true,
-          offset,
-          bytes,
-        })),
+    fixes: rewritten(
+      inspection,
+      'heap-orphan',
+      slot,
+      bytes,
+      'is made free: the heap of its chunk is gone',
+    ),
   }
 }
 

@@ -26,6 +26,14 @@ export interface Readable {
   read(offset: Offset, length: number): Uint8Array
 }
 
+/** The same where what cannot be read is zeros, and known. */
+export interface Inspected extends Readable {
+  /** Known ones, and those that a read has failed for. */
+  readonly badBlocks: BadBlocks
+  /** Those alone that a read has failed for so far. */
+  readonly unreadable: BadBlocks
+}
+
 /** A slot that holds a chunk. */
 export interface FoundChunk {
   readonly slot: number
@@ -73,7 +81,7 @@ export interface FoundHeap {
 }
 
 export class Inspection {
-  readonly device: Readable
+  readonly device: Inspected
   /** Whether a user has the volume open: then an open anchor and a filled log are as they should be. */
   readonly isOpen: boolean
   /** Bytes of log that are in use, where an open volume knows it. */
@@ -101,7 +109,7 @@ export class Inspection {
   /** By id of the root chunk. */
   readonly heaps = new Map<number, FoundHeap>()
 
-  constructor(device: Readable, open?: { logUsedBytes: number }, takesBack = false) {
+  constructor(device: Inspected, open?: { logUsedBytes: number }, takesBack = false) {
     this.device = device
     this.takesBack = takesBack
     this.isOpen = open !== undefined

@@ -9,7 +9,6 @@
  * A copy at the end that is unknown bytes, while all of the head is ours, is damage: nobody moves in
  * without a sign at the beginning or one that is known.
  */
-import { PlinthError } from '../base/errors.js'
 import { type Offset, PAGE_BYTES } from '../base/units.js'
 import { ANCHOR, decodeAnchor } from '../layout/anchor.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
@@ -24,6 +23,7 @@ import {
   volumeSeed,
 } from '../layout/superblock.js'
 import type { Readable } from './inspection.js'
+import { Lenient } from './lenient.js'
 
 export interface Intruder {
   /** What is there, in words. */
@@ -33,16 +33,17 @@ export interface Intruder {
 
 /** What is on a device in the place of metadata of the volume that this superblock describes. */
 export function findIntruder(
-  device: Readable,
+  raw: Readable,
   superblock: Superblock,
   geometry: Geometry,
 ): Intruder | undefined {
+  const device = new Lenient(raw)
   const seed = volumeSeed(superblock.uuid)
   const metadata = [
     { from: 0, to: geometry.logAt },
     { from: geometry.tableCopyAt, to: geometry.sizeBytes },
   ]
-  for (const { what, offset } of findSignatures(lenient(device), metadata)) {
+  for (const { what, offset } of findSignatures(device, metadata)) {
     if (!isWhole(device, geometry, seed, offset)) return { what, offset }
   }
   const [first, anchor] = [SUPERBLOCK_AT, ANCHOR_AT].map((at) => readPage(device, at))
@@ -130,34 +131,8 @@ function isWhole(device: Readable, geometry: Geometry, seed: number, offset: Off
 
 /** A page; undefined when it is a known bad block or cannot be read: that says nothing of who has it. */
 function readPage(device: Readable, at: Offset): Uint8Array | undefined {
-  if (device.badBlocks?.touches(at, PAGE_BYTES)) return undefined
-  try {
-    return device.read(at, PAGE_BYTES)
-  } catch (error) {
-    if (error instanceof PlinthError && error.code === 'ERR_DEVICE_IO') return undefined
-    throw error
-  }
-}
-
-/** The device with pages that cannot be read as zeros. */
-function lenient(device: Readable): Readable {
-  return {
-    sizeBytes: device.sizeBytes,
-    read(offset, length) {
-      try {
-        return device.read(offset, length)
-      } catch {
-        const bytes = new Uint8Array(length)
-        for (let at = offset - (offset % PAGE_BYTES); at < offset + length; at += PAGE_BYTES) {
-          const page = readPage(device, at)
-          const from = Math.max(at, offset)
-          const to = Math.min(at + PAGE_BYTES, offset + length)
-          if (page !== undefined) bytes.set(page.subarray(from - at, to - at), from - offset)
-        }
-        return bytes
-      }
-    },
-  }
+  const page = device.read(at, PAGE_BYTES)
+  return device.badBlocks?.touches(at, PAGE_BYTES) ? undefined : page
 }
 
 function isZero(bytes: Uint8Array): boolean {

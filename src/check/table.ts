@@ -288,6 +288,28 @@ function givenUp(
   }))
 }
 
+/**
+ * Both copies of a slot made `bytes`, which gives something up. None where the log says what the slot is, and
+ * while the end of the log is in doubt.
+ */
+export function rewritten(
+  { geometry, loggedSlots, loss }: Inspection,
+  code: FindingCode,
+  slot: number,
+  bytes: Uint8Array,
+  message: string,
+): PlannedFix[] {
+  if (loggedSlots.has(slot) || loss !== undefined) return []
+  return placesOf(geometry!, slot).map((offset, copy) => ({
+    code,
+    place: { area: 'chunk-table', copy: copy as 0 | 1, offset },
+    message: `the ${NAMES[copy as 0 | 1]} copy of chunk slot ${slot} ${message}`,
+    drops: true,
+    offset,
+    bytes,
+  }))
+}
+
 /** Slots that were never used are zero. Neighbours that are not are one finding. */
 function* checkUnused(
   inspection: Inspection,

@@ -70,6 +70,9 @@ const GIVEN_UP: readonly Finding['code'][] = [
   'log-damaged',
   'log-entry-impossible',
   'log-gone',
+  'chunk-out-of-bounds',
+  'chunk-overlap',
+  'name-twice',
 ]
 
 function reportText(

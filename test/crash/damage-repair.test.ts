@@ -1,10 +1,12 @@
 /** Repair under power cuts: whatever it was doing, the volume is no worse, and repair can be run again. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { alignUp, LINE_BYTES } from '../../src/base/units.js'
 import { checkDevice } from '../../src/check/check.js'
 import { CHUNK_SLOT } from '../../src/layout/chunk-slot.js'
 import { ANCHOR_AT, TABLE_AT } from '../../src/layout/geometry.js'
 import { HEAP_HEADER, SLAB_ENTRY } from '../../src/layout/heap.js'
+import { RECORD_SKIP } from '../../src/layout/record.js'
 import { forEachCrashState } from '../../src/testing/crash-states.js'
 import { Random as LabRandom } from '../../src/testing/random.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
@@ -52,6 +54,24 @@ const damages: [what: string, places: number[], opens: boolean, drops: boolean, 
   ['the heads of a heap', heapPlaces(), true, false, 0x40],
   ['unused slots', [slot(TABLE_AT, 40), slot(TABLE_AT, 41), slot(tableCopyAt, 60)], true, false],
 ]
+
+/** Overwrites what the second record of the log says; there are others behind it. */
+function damageLog({ image }: Aged): Uint8Array {
+  const { anchor } = checkDevice(readableOf(image)).inspection
+  const { logAt, logBytes } = geometry
+  const view = new DataView(image.buffer, image.byteOffset)
+  let position = anchor!.head
+  let at = 0
+  for (let records = 0; ; ) {
+    at = logAt + (position % logBytes)
+    const isSkip = (view.getUint32(at + 12, true) & RECORD_SKIP) !== 0
+    if (!isSkip && records++ === 1) break
+    position += alignUp(view.getUint32(at + 4, true), LINE_BYTES)
+  }
+  const damaged = image.slice()
+  damaged.fill(0x5a, at + 24, at + 56)
+  return damaged
+}
 
 /** Every state in which a power cut leaves a repair. */
 function crashes(
@@ -108,6 +128,30 @@ for (const crashModel of ['cache-line', 'page', 'byte'] as const) {
         // A slot that is given up takes its generation from what is left of it: that may have changed.
         if (opens) assert.deepEqual(again, repaired)
         else assert.equal(evaluate(aged, again).code, undefined)
+      })
+      assert.ok(states > 0)
+      t.diagnostic(`${states} states`)
+    })
+  }
+}
+
+for (const crashModel of ['cache-line', 'page'] as const) {
+  for (const end of ['power', 'kill'] as const) {
+    test(`a power cut while repair drops what is behind a damaged record, ${crashModel}, ${end}`, (t) => {
+      const aged = makeAged({ crashModel, end })
+      const damaged = damageLog(aged)
+      assert.equal(evaluate(aged, damaged).code, 'ERR_VOLUME_CORRUPT')
+      assert.deepEqual(repairImage(aged, damaged.slice()).fixes, [], 'nothing is given up unasked')
+      const repaired = damaged.slice()
+      assert.deepEqual(alarms(repairImage(aged, repaired, { dropDamaged: true }).remaining), [])
+      const ends = evaluate(aged, repaired)
+      assert.equal(ends.code, undefined)
+      const states = crashes(aged, damaged, true, (image) => {
+        const now = evaluate(aged, image)
+        if (now.code !== undefined) assert.equal(now.code, 'ERR_VOLUME_CORRUPT')
+        const again = image.slice()
+        assert.deepEqual(alarms(repairImage(aged, again, { dropDamaged: true }).remaining), [])
+        assert.deepEqual(evaluate(aged, again), ends)
       })
       assert.ok(states > 0)
       t.diagnostic(`${states} states`)

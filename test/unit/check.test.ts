@@ -292,6 +292,7 @@ describe('check', () => {
     const elsewhere = [
       'foreign-owner',
       'bad-blocks',
+      'unreadable',
       'log-damaged',
       'log-bit-flip',
       'log-gone',
@@ -459,6 +460,34 @@ describe('repair', () => {
       assert.deepEqual(volume.check(), [])
       volume.close()
     })
+  })
+
+  test("gives up the chunk that has what is another one's", () => {
+    const name = Uint8Array.of(97, ...new Array(63).fill(0))
+    const cases: [FindingCode, object, (string | undefined)[]][] = [
+      ['chunk-out-of-bounds', { start: 5000 }, ['a']],
+      ['chunk-overlap', { start: 1 }, ['a']],
+      ['name-twice', { name }, ['a', undefined]],
+    ]
+    for (const [code, values, names] of cases) {
+      damaged(slot(1, values), (path) => {
+        const [finding] = Volume.check(path)
+        assert.match(finding!.message, /dropDamaged .* the chunk in slot 1/)
+        assert.deepEqual(Volume.repair(path, { dryRun: false }).fixes, [])
+        const { fixes, remaining } = Volume.repair(path, { dryRun: false, dropDamaged: true })
+        assert.deepEqual(codesOf(fixes as unknown as Finding[]), [code, code])
+        assert.deepEqual(remaining, [])
+        const volume = Volume.open(path)
+        const chunks = volume.chunks()
+        assert.deepEqual(
+          chunks.map((chunk) => chunk.name),
+          names,
+        )
+        assert.deepEqual([...volume.chunk('a').bytes.subarray(0, 3)], [1, 2, 3])
+        assert.deepEqual(volume.check(), [])
+        volume.close()
+      })
+    }
   })
 
   test('finds the second superblock of a volume smaller than its device', () => {

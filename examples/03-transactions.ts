@@ -38,7 +38,7 @@ try {
   try {
     volume.transact((tx) => {
       tx.setUint32(accounts, 0, 0)
-      tx.allocate({ name: 'never', size: 4096 })
+      volume.allocate({ name: 'never', size: 4096 })
       throw new Error('not enough money')
     })
   } catch (error) {
@@ -49,10 +49,10 @@ try {
   // A new version of a chunk takes the place of the old one: the allocation, the contents, both
   // names and the free are one commit. Whoever opens the volume after a crash finds one journal.
   const next = volume.transact((tx) => {
-    const chunk = tx.allocate({ name: 'journal-next', size: 8192 })
+    const chunk = volume.allocate({ name: 'journal-next', size: 8192 })
     tx.write(chunk, 0, tx.read(journal, 0, 4))
-    tx.free(journal)
-    tx.rename(chunk, 'journal')
+    volume.free(journal)
+    volume.rename(chunk, 'journal')
     return chunk
   })
   const names = volume.chunks().map(({ name, size }) => `${name} (${size})`)

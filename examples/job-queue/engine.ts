@@ -125,8 +125,12 @@ export class JobQueue {
     // as zeros, which is a table of free slots; what is in the cells does not matter.
     volume.transact((tx) => {
       const size = HEADER.bytes + slots * SLOT.bytes
-      const table = tx.allocate({ name: `${name}.table`, type: 'job-queue', size, zero: true })
-      tx.allocate({ name: `${name}.payloads`, type: 'job-queue', size: slots * payloadBytesMax })
+      const table = volume.allocate({ name: `${name}.table`, type: 'job-queue', size, zero: true })
+      volume.allocate({
+        name: `${name}.payloads`,
+        type: 'job-queue',
+        size: slots * payloadBytesMax,
+      })
       tx.write(table, 0, new Uint8Array(header.buffer))
     })
     return new JobQueue(volume, options)

@@ -21,8 +21,10 @@ import { CHUNK_STATE, NAME_BYTES_MAX, TYPE_BYTES_MAX } from '../layout/chunk-slo
 import { bytesToGranules, type Geometry, granuleToOffset } from '../layout/geometry.js'
 import type { Batch } from '../log/batch.js'
 import type { Log } from '../log/log.js'
+import type { TransactionContext } from '../log/transaction-context.js'
+import type { Lifecycle } from '../media/lifecycle.js'
 import type { Mapping } from '../media/media.js'
-import { Chunk, insideOf, mappingOf, notUsable } from './chunk.js'
+import { Chunk, type ChunkKeeper, insideOf, mappingOf, notUsable } from './chunk.js'
 import type { ChunkTable, Text } from './chunk-table.js'
 
 /** One ArrayBuffer holds no more on Node 20, and offsets within a mapping are 32 bits in the commit call. */
@@ -64,40 +66,35 @@ interface Wanted {
 export interface ChunkStoreParts {
   readonly geometry: Geometry
   readonly table: ChunkTable
-  readonly log: Log
+  readonly context: TransactionContext
   readonly warmBytes: number
-  readonly readOnly: boolean
   /** Chunks with known bad blocks may be mapped: their reader gets zeros there. */
   readonly zeroBadBlocks: boolean
-  /** Throws when the volume is closed, failed or read-only. */
-  readonly checkWritable: () => void
   /** Called with each new mapping of a chunk, before anybody sees it. */
   readonly onMap: ((mapping: Mapping) => void) | undefined
 }
 
-export class ChunkStore {
+export class ChunkStore implements ChunkKeeper {
   readonly table: ChunkTable
   readonly log: Log
-  readonly checkWritable: () => void
-  /** Whether a transaction is under way: what it has staged names mappings, which must stay. */
-  inTransaction = false
+  readonly context: TransactionContext
+  readonly #lifecycle: Lifecycle
   readonly #geometry: Geometry
   readonly #onMap: ((mapping: Mapping) => void) | undefined
   /** Open handles by slot: a Map keyed by ids, which are large and never come again, costs 300 ns a pair. */
   readonly #open: (Chunk | undefined)[] = []
   readonly #warm: LRUCache<number, Mapping> | undefined
   readonly #warmBytes: number
-  readonly #readOnly: boolean
   readonly #zeroBadBlocks: boolean
 
   constructor(parts: ChunkStoreParts) {
     this.table = parts.table
-    this.log = parts.log
-    this.checkWritable = parts.checkWritable
+    this.log = parts.context.log
+    this.context = parts.context
+    this.#lifecycle = parts.context.lifecycle
     this.#geometry = parts.geometry
     this.#onMap = parts.onMap
     this.#warmBytes = parts.warmBytes
-    this.#readOnly = parts.readOnly
     this.#zeroBadBlocks = parts.zeroBadBlocks
     this.#warm =
       parts.warmBytes === 0
@@ -113,6 +110,10 @@ export class ChunkStore {
 
   get warmBytes(): number {
     return this.#warm?.calculatedSize ?? 0
+  }
+
+  checkWritable(): void {
+    this.#lifecycle.checkWritable()
   }
 
   /** A handle that is open already, or a new one; undefined when no such chunk exists. */
@@ -255,6 +256,21 @@ export class ChunkStore {
     return text
   }
 
+  /**
+   * Gives a reservation its name.
+   * @throws PlinthError ERR_CHUNK_EXISTS, and the reservation is cancelled
+   */
+  nameReserved(chunk: Chunk, name: string): void {
+    if (this.table.slotOfName(name) !== -1) {
+      this.cancel(chunk)
+      throw new PlinthError(
+        'ERR_CHUNK_EXISTS',
+        `another chunk is named '${name}', which is a heap's to give; rename it`,
+      )
+    }
+    this.table.rename(insideOf(chunk).slot, toText(name, 'name', NAME_BYTES_MAX))
+  }
+
   stagePublish(chunk: Chunk, batch: Batch): void {
     this.table.stage(insideOf(chunk).slot, batch, CHUNK_STATE.CHUNK)
   }
@@ -347,15 +363,14 @@ export class ChunkStore {
 
   /** Makes every store durable, empties the views, keeps the mapping warm if it fits. */
   close(chunk: Chunk): void {
-    if (this.inTransaction) {
+    if (this.context.isBusy) {
       throw new PlinthError('ERR_TX_ACTIVE', 'a chunk cannot be closed inside a transaction')
     }
     const inside = insideOf(chunk)
     const { mapping } = inside
     if (mapping !== undefined) {
       const { media, home } = this.log
-      const mayWrite = media.failure === undefined && !this.#readOnly
-      if (mayWrite && (inside.exposed || home.hasPending(mapping))) {
+      if (this.#lifecycle.mayWrite && (inside.exposed || home.hasPending(mapping))) {
         this.log.persistStores(mapping)
       }
       inside.mapping = undefined

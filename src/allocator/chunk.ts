@@ -2,20 +2,38 @@
 import { checkBytes, checkInteger, plainBytes } from '../base/arguments.js'
 import { PlinthError, rangeError } from '../base/errors.js'
 import type { Offset } from '../base/units.js'
-import { isObserved, observe, refuseSubscriber } from '../log/diagnostics.js'
+import { isObserved, observe } from '../log/diagnostics.js'
+import type { Log } from '../log/log.js'
 import type { Mapping } from '../media/media.js'
-import type { ChunkStore } from './chunk-store.js'
+import type { Text } from './chunk-table.js'
 
 /**
- *   reserved ──publish──▶ live ──free──▶ gone
- *       └──cancel──▶ gone  └──close──▶ closed (the chunk lives on; ask the volume for a new handle)
+ *   reserved ──publish──▶ publishing ──commit──▶ live ──free──▶ freeing ──commit──▶ gone
+ *       └──cancel──▶ gone                         └──close──▶ closed
+ *
+ * A closed handle's chunk lives on: the volume gives a new one. Publishing and freeing are the transaction's under way.
  */
-export type ChunkState = 'reserved' | 'live' | 'freeing' | 'closed' | 'gone'
+export type ChunkState = 'reserved' | 'publishing' | 'live' | 'freeing' | 'closed' | 'gone'
+
+/** What a handle asks of those who keep the chunks. */
+export interface ChunkKeeper {
+  readonly log: Log
+  readonly table: {
+    nameOf(slot: number): Text | undefined
+    typeOf(slot: number): Text | undefined
+  }
+  checkWritable(): void
+  /** The chunk is this volume's and may be used. */
+  check(chunk: Chunk): void
+  /** The mapping of a chunk that may be used. */
+  map(chunk: Chunk): Mapping
+  close(chunk: Chunk): void
+}
 
 /** What the rooms to the right may ask of a handle, and its user may not. */
 export interface ChunkInside {
   readonly slot: number
-  readonly store: ChunkStore
+  readonly store: ChunkKeeper
   state: ChunkState
   mapping: Mapping | undefined
   /** The mapping while the chunk may be used, so that one look tells both. */
@@ -30,7 +48,7 @@ export let insideOf: (chunk: Chunk) => ChunkInside
  * The mapping of a chunk of this store that may be used, mapped now if it was not; throws if it is
  * another's or may not be used.
  */
-export let mappingOf: (chunk: Chunk, store: ChunkStore) => Mapping
+export let mappingOf: (chunk: Chunk, store: ChunkKeeper) => Mapping
 
 /**
  * A contiguous stretch of storage memory. Its offset and size never change while it is held, every
@@ -144,7 +162,7 @@ export class Chunk {
   close(): void {
     const { state, store } = this.#inside
     if (state !== 'live') return
-    refuseSubscriber(store.log)
+    store.log.lifecycle.refuseSubscriber()
     if (isObserved(store.log)) return void observe('chunk.close', store.log, this, this.close)
     store.close(this)
   }

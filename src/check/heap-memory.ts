@@ -1,11 +1,12 @@
 /** An open heap's memory against the device: the same chunks, slabs, objects and root. */
-import { type HeapChunk, UNBUILT } from '../heap/heap-chunk.js'
-import type { HeapSpace } from '../heap/heap-space.js'
+
 import { countBits } from '../heap/number-set.js'
+import { type SlabChunk, UNBUILT } from '../heap/slab-chunk.js'
+import type { SlabHeap } from '../heap/slab-heap.js'
 import { differs, type Problem } from './finding.js'
 import type { FoundHeap, FoundSlab, FoundSlabChunk, Inspection } from './inspection.js'
 
-export function* checkHeapMemory(inspection: Inspection, space: HeapSpace): Iterable<Problem> {
+export function* checkHeapMemory(inspection: Inspection, space: SlabHeap): Iterable<Problem> {
   const heap = inspection.heaps.get(space.id)
   // Its header or its chunk is damaged, which is among the findings.
   if (heap === undefined) return
@@ -16,11 +17,11 @@ export function* checkHeapMemory(inspection: Inspection, space: HeapSpace): Iter
   const known = new Map(space.chunks.map((chunk) => [chunk.chunk.id, chunk]))
   for (const found of heap.chunks) {
     const chunk = known.get(found.id)
-    if (chunk?.loaded && found.isSound) yield* checkSlabs(inspection, found, chunk)
+    if (chunk?.loaded && found.isSound) yield* checkSlabs(inspection, space, found, chunk)
   }
 }
 
-function* checkChunks(space: HeapSpace, heap: FoundHeap): Iterable<Problem> {
+function* checkChunks(space: SlabHeap, heap: FoundHeap): Iterable<Problem> {
   const ids = new Set([...heap.chunks.map(({ id }) => id), ...heap.larges.values()])
   for (const chunk of [...space.chunks, ...space.larges]) {
     if (chunk.durable && !ids.delete(chunk.chunk.id)) {
@@ -34,8 +35,9 @@ function* checkChunks(space: HeapSpace, heap: FoundHeap): Iterable<Problem> {
 
 function* checkSlabs(
   inspection: Inspection,
+  space: SlabHeap,
   found: FoundSlabChunk,
-  chunk: HeapChunk,
+  chunk: SlabChunk,
 ): Iterable<Problem> {
   const { bitmapsAt, bitmapBytes } = found.layout
   const slabs = new Map(found.slabs.map((slab) => [slab.unit, slab]))
@@ -43,7 +45,7 @@ function* checkSlabs(
     const slab = slabs.get(unit)
     const begins = chunk.slabOf[unit] === unit || chunk.slabOf[unit] === UNBUILT - unit
     const where = `unit ${unit} of chunk ${found.id}`
-    if (!isSame(chunk, unit, begins && chunk.entered[unit] !== 0, slab)) {
+    if (!isSame(space, chunk, unit, begins && chunk.entered[unit] !== 0, slab)) {
       yield differs(found.offset, `the slab at ${where} on the device is not as in memory`)
     } else if (chunk.slabOf[unit] === unit) {
       const at = found.offset + bitmapsAt + unit * bitmapBytes
@@ -55,7 +57,8 @@ function* checkSlabs(
 }
 
 function isSame(
-  chunk: HeapChunk,
+  space: SlabHeap,
+  chunk: SlabChunk,
   unit: number,
   isEntered: boolean,
   slab: FoundSlab | undefined,
@@ -65,12 +68,12 @@ function isSame(
     chunk.blockBytes[unit] === slab.blockBytes &&
     chunk.blocks[unit] === slab.blocks &&
     chunk.blocksAt[unit] === slab.blocksAt &&
-    chunk.owner.kinds[chunk.kindOf[unit]!]!.type === slab.type
+    space.typeOf(chunk, unit) === slab.type
   )
 }
 
 /** What memory has wrong of a slab whose bits were read: against the device, or its own counts. */
-function wrongIn(chunk: HeapChunk, unit: number, bits: Int32Array): string | undefined {
+function wrongIn(chunk: SlabChunk, unit: number, bits: Int32Array): string | undefined {
   const { live, reserved, taken } = chunk
   const blocks = chunk.blocks[unit]!
   const first = unit * chunk.unitWords

@@ -10,7 +10,6 @@
  */
 import { CHUNK_BYTES_MAX } from '../allocator/chunk-store.js'
 import type { Offset } from '../base/units.js'
-import { memberOf } from '../heap/heaps.js'
 import { SizeClasses } from '../heap/size-classes.js'
 import { encodeFreeSlot, SLOTS_MAX } from '../layout/chunk-slot.js'
 import { type Geometry, granuleToOffset } from '../layout/geometry.js'
@@ -21,7 +20,6 @@ import {
   defaultClasses,
   encodeHeapHeader,
   HEAP_HEADER,
-  HEAP_NAME_PREFIX,
   HEAP_ROOT_AT,
   HEAP_TYPE,
   heapHeaderChecksum,
@@ -30,6 +28,7 @@ import {
   UNIT_NUMBER_MAX,
   unitBytesFor,
 } from '../layout/heap.js'
+import { heapNameOf, memberOf } from '../layout/heap-names.js'
 import { flippedBitOf } from './bit-flip.js'
 import type { PlannedFix, Problem } from './finding.js'
 import { heapFix, placeIn } from './heap-fix.js'
@@ -94,7 +93,8 @@ function* checkHeader(inspection: Inspection, member: Member): Iterable<Problem>
   const geometry = inspection.geometry!
   const { id, offset, name } = member
   const place = placeIn(offset)
-  if (!name.startsWith(HEAP_NAME_PREFIX) || member.bytes > CHUNK_BYTES_MAX) {
+  const heapName = heapNameOf(name, member.type)
+  if (heapName === undefined || member.bytes > CHUNK_BYTES_MAX) {
     yield {
       code: 'heap-chunk-invalid',
       severity: 'error',
@@ -103,7 +103,7 @@ function* checkHeader(inspection: Inspection, member: Member): Iterable<Problem>
     }
     return
   }
-  const who = `heap '${name.slice(HEAP_NAME_PREFIX.length)}'`
+  const who = `heap '${heapName}'`
   const bytes = inspection.readData(offset, HEAP_HEADER.bytes)
   const rootBytes = bytes.slice(HEAP_ROOT_AT, HEAP_ROOT_AT + 8)
   // The root is no part of the checksum: it is looked at when all objects are known.

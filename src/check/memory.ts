@@ -4,7 +4,7 @@
  */
 import type { ChunkTable } from '../allocator/chunk-table.js'
 import type { Offset } from '../base/units.js'
-import type { HeapSpace } from '../heap/heap-space.js'
+import type { SlabHeap } from '../heap/slab-heap.js'
 import { CHUNK_SLOT } from '../layout/chunk-slot.js'
 import { TABLE_AT } from '../layout/geometry.js'
 import { differs, type Problem } from './finding.js'
@@ -17,7 +17,7 @@ export interface Memory {
   /** Whether a slot is taken in memory alone. */
   readonly isReserved: (slot: number) => boolean
   /** Of the heaps that are open. */
-  readonly heaps: Iterable<HeapSpace>
+  readonly heaps: Iterable<SlabHeap>
 }
 
 export function* checkMemory(inspection: Inspection, memory: Memory): Iterable<Problem> {

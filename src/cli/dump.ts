@@ -5,7 +5,7 @@ import { facts, type JsonOption, toJson } from './output.js'
 import { progress } from './progress.js'
 import { aboutVolume, dumpVolume } from './stream/write-dump.js'
 import { formatBytes, plural } from './units.js'
-import { heapNames, openToRead, SALVAGE, type SalvageOption } from './volume.js'
+import { openToRead, SALVAGE, type SalvageOption } from './volume.js'
 
 interface Options extends JsonOption, SalvageOption {
   readonly output?: string
@@ -29,7 +29,7 @@ export const dump = defineCommand({
     exitsWith(async (path: string, { json, force, salvage, ...asked }: Options) => {
       const output = isStdout(asked.output) ? undefined : asked.output
       using volume = openToRead(path, { salvage: salvage ?? false })
-      const about = aboutVolume(volume, heapNames(volume.chunks()).size)
+      const about = aboutVolume(volume, volume.heaps().length)
       const bar = progress('dump', about.bytes, json)
       let streamBytes: number
       try {

@@ -63,10 +63,10 @@ async function importFrom(
   const { size, parts } = await sized(input, options)
   const chunk = volume.reserve({ size: Math.max(size, 1), type: options.type ?? old?.type })
   const bytes = await fill(chunk, parts, size, options)
-  volume.transact((tx) => {
-    if (old !== undefined) tx.free(old)
-    tx.publish(chunk)
-    tx.rename(chunk, name)
+  volume.transact(() => {
+    if (old !== undefined) volume.free(old)
+    volume.publish(chunk)
+    volume.rename(chunk, name)
   })
   const { id, offset, size: chunkSize } = chunk
   const value = { id, name, offset, size: chunkSize, bytes, replaced: old !== undefined }

@@ -4,7 +4,7 @@ import { defineCommand, exitsWith } from './command.js'
 import { bar, facts, type JsonOption, next, PLINTH, paint, print, shell } from './output.js'
 import { GRANULARITIES, KINDS } from './probe.js'
 import { formatBytes, formatDate, formatPercent, plural } from './units.js'
-import { heapNames, metadataBytes, reading, SALVAGE, type SalvageOption } from './volume.js'
+import { metadataBytes, reading, SALVAGE, type SalvageOption } from './volume.js'
 
 export const info = defineCommand({
   usage: 'info <device>',
@@ -32,7 +32,7 @@ export function infoOf(volume: Volume) {
     volume: volume.info,
     recovery: volume.recovery,
     stats: volume.stats(),
-    heaps: heapNames(volume.chunks()).size,
+    heaps: volume.heaps().length,
   }
 }
 

@@ -3,7 +3,7 @@ import { type HeapStats, printable, type Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { type JsonOption, next, PLINTH, paint, print, shell, table } from './output.js'
 import { formatBytes, formatCount, formatPercent, plural } from './units.js'
-import { heapNames, heapOf, reading, SALVAGE, type SalvageOption } from './volume.js'
+import { reading, SALVAGE, type SalvageOption } from './volume.js'
 
 interface LsOptions extends JsonOption, SalvageOption {
   readonly all?: boolean
@@ -32,10 +32,8 @@ export const ls = defineCommand({
 
 function listOf(volume: Volume, all: boolean) {
   const chunks = volume.chunks()
-  const names = heapNames(chunks)
-  const owned = chunks.map((chunk) => ({ ...chunk, heap: heapOf(chunk, names) }))
-  const heaps = [...names.values()].map((name) => ({ name, ...volume.heap(name).stats() }))
-  return { chunks: owned.filter(({ heap }) => all || heap === undefined), heaps }
+  const heaps = volume.heaps().map((name) => ({ name, ...volume.heap(name).stats() }))
+  return { chunks: chunks.filter(({ heap }) => all || heap === undefined), heaps }
 }
 
 function listText({ chunks, heaps }: ReturnType<typeof listOf>, path: string): string {

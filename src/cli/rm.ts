@@ -34,8 +34,8 @@ export const rm = defineCommand({
           `Free ${plural(freed.length, 'chunk')}?`,
           options.force,
         )
-        volume.transact((tx) => {
-          for (const chunk of chunks) tx.free(chunk)
+        volume.transact(() => {
+          for (const chunk of chunks) volume.free(chunk)
         })
         print(options, { freed }, () => `freed ${list}`)
       } finally {

@@ -3,7 +3,7 @@ import { type ChunkInfo, type Probe, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { bar, facts, type JsonOption, paint, print, table } from './output.js'
 import { formatBytes, formatCount, formatPercent, plural } from './units.js'
-import { dataArea, heapNames, heapOf, reading } from './volume.js'
+import { dataArea, reading } from './volume.js'
 
 export const stats = defineCommand({
   usage: 'stats <device>',
@@ -34,10 +34,9 @@ export interface OwnerCount {
 
 /** Chunks and bytes by heap and by type, the largest first. */
 export function ownersOf(chunks: readonly ChunkInfo[]): OwnerCount[] {
-  const heaps = heapNames(chunks)
   const owners = new Map<string, OwnerCount>()
   for (const chunk of chunks) {
-    const heap = heapOf(chunk, heaps)
+    const { heap } = chunk
     const kind = heap === undefined ? 'type' : 'heap'
     const name = heap ?? chunk.type
     const key = `${kind}:${name}`

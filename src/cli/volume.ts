@@ -2,7 +2,6 @@
 import {
   type Backend,
   type Chunk,
-  type ChunkInfo,
   type Granularity,
   printable,
   Volume,
@@ -86,27 +85,4 @@ export function findChunk(volume: Volume, asked: string): Chunk {
     'ERR_CHUNK_NOT_FOUND',
     `no chunk has the name or id '${asked}'; ${PLINTH} ls shows what there is`,
   )
-}
-
-const HEAP_NAME = /^heap:(.+)$/s
-
-export const isHeap = ({ type }: ChunkInfo): boolean => type === 'plinth.heap'
-
-/** The heaps of a volume by the id of their root chunk. */
-export function heapNames(chunks: readonly ChunkInfo[]): Map<number, string> {
-  const heaps = new Map<number, string>()
-  for (const chunk of chunks) {
-    const name = isHeap(chunk) ? HEAP_NAME.exec(chunk.name ?? '')?.[1] : undefined
-    // Without one it is damage, which check tells of.
-    if (name !== undefined) heaps.set(chunk.id, name)
-  }
-  return heaps
-}
-
-/** Which heap a chunk belongs to; undefined for a chunk of its own. */
-export function heapOf(chunk: ChunkInfo, heaps: ReadonlyMap<number, string>): string | undefined {
-  if (!chunk.type?.startsWith('plinth.')) return undefined
-  if (isHeap(chunk)) return heaps.get(chunk.id)
-  const root = /^(?:slab|large):([0-9a-z]+):/.exec(chunk.name ?? '')?.[1]
-  return root === undefined ? undefined : heaps.get(Number.parseInt(root, 36))
 }

@@ -1,5 +1,5 @@
 /** What a heap holds, counted by class. */
-import type { HeapSpace } from './heap-space.js'
+import type { SlabHeap } from './slab-heap.js'
 
 /** One size class of a heap. */
 export interface ClassStats {
@@ -27,7 +27,7 @@ export interface HeapStats {
   readonly classes: readonly ClassStats[]
 }
 
-export function statsOf(space: HeapSpace): HeapStats {
+export function statsOf(space: SlabHeap): HeapStats {
   space.loadAll()
   const classes = Array.from(space.classes.sizes, (size) => ({
     size,

@@ -1,7 +1,8 @@
 /** Reads one object after another: each is looked up once, however much of it is read. */
 import { checkBytes, checkInteger } from '../base/arguments.js'
 import { PlinthError, rangeError } from '../base/errors.js'
-import type { HeapSpace } from './heap-space.js'
+import { Location } from './pointer-map.js'
+import type { SlabHeap } from './slab-heap.js'
 
 /** Longer copies are made by the engine's own call: a view costs as much as copying so many bytes by words. */
 const LOOP_BYTES_MAX = 256
@@ -16,7 +17,7 @@ const NO_WORDS = new Uint32Array(0)
  * refused with ERR_BAD_POINTER, and of a closed volume with ERR_VOLUME_CLOSED.
  */
 export class ObjectReader {
-  readonly #space: HeapSpace
+  readonly #space: SlabHeap
   #bytes: Uint8Array = NO_BYTES
   #words: Uint32Array = NO_WORDS
   /** Nobody's: what was loaded must go somewhere. */
@@ -24,12 +25,13 @@ export class ObjectReader {
   #pointer = 0
   #from = 0
   #size = 0
+  readonly #at = new Location()
   /** What was copied to last, and its buffer as words once it was copied to twice. */
   #target: Uint8Array = NO_BYTES
   #targetWords: Uint32Array = NO_WORDS
 
   /** @internal Readers come from the heap. */
-  constructor(space: HeapSpace) {
+  constructor(space: SlabHeap) {
     this.#space = space
   }
 
@@ -39,16 +41,16 @@ export class ObjectReader {
    */
   at(pointer: number, type?: number): void {
     const space = this.#space
-    const { heaps } = space
-    const chunk = heaps.locate(space, pointer)
-    if (type !== undefined && space.typeOf(chunk, heaps.unit) !== type) {
-      throw heaps.badPointer(space, pointer)
+    const at = this.#at
+    const chunk = space.pointers.locate(space, pointer, at)
+    if (type !== undefined && space.typeOf(chunk, at.unit) !== type) {
+      throw space.pointers.badPointer(space, pointer)
     }
     this.#bytes = chunk.bytes
     this.#words = chunk.words
     this.#pointer = pointer
-    this.#from = pointer - chunk.offset
-    this.#size = chunk.blockBytes[heaps.unit]!
+    this.#from = at.offset
+    this.#size = chunk.blockBytes[at.unit]!
   }
 
   /**
@@ -57,7 +59,7 @@ export class ObjectReader {
    * object's nothing or something else is fetched.
    */
   prefetch(pointer: number, length: number): void {
-    this.#fetched ^= this.#space.heaps.prefetch(pointer, length)
+    this.#fetched ^= this.#space.pointers.prefetch(pointer, length)
   }
 
   /** Usable bytes of the object. */
@@ -151,7 +153,7 @@ export class ObjectReader {
       checkInteger(offset, 'offset', 0, this.#size)
       checkInteger(length, 'length', 0, this.#size - offset)
     }
-    if (this.#bytes.length === 0 || this.#space.heaps.areReadsRefused) {
+    if (this.#bytes.length === 0 || this.#space.pointers.areReadsRefused) {
       return this.#placeAgain(offset, length)
     }
     return this.#from + offset
@@ -163,7 +165,7 @@ export class ObjectReader {
    */
   #placeAgain(offset: number, length: number): number {
     if (this.#pointer === 0) {
-      this.#space.heaps.checkOpen()
+      this.#space.context.lifecycle.checkOpen()
       throw new PlinthError('ERR_BAD_POINTER', 'the reader is at no object')
     }
     this.at(this.#pointer)

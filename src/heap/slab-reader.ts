@@ -9,7 +9,8 @@ import {
   slabUnits,
   TYPE_MAX,
 } from '../layout/heap.js'
-import type { HeapChunk } from './heap-chunk.js'
+import type { SizeClasses } from './size-classes.js'
+import type { SlabChunk } from './slab-chunk.js'
 
 export interface FoundSlab {
   readonly unit: number
@@ -18,23 +19,33 @@ export interface FoundSlab {
   readonly type: number
 }
 
+/** What the head of a chunk has to agree with. */
+export interface SlabFacts {
+  /** Id of the heap's root chunk. */
+  readonly heap: number
+  readonly name: string
+  readonly unitBytes: number
+  readonly classes: SizeClasses
+  /** Of the volume's checksums. */
+  readonly seed: number
+}
+
 /**
  * The slabs of a chunk, as its head tells.
  * @throws PlinthError ERR_VOLUME_CORRUPT when it contradicts itself, the heap or the chunk table
  */
-export function readSlabs(chunk: HeapChunk, bytes: Uint8Array): FoundSlab[] {
-  const { owner } = chunk
+export function readSlabs(chunk: SlabChunk, bytes: Uint8Array, facts: SlabFacts): FoundSlab[] {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
-  const { seed } = owner.heaps
+  const { seed } = facts
   const { id } = chunk.chunk
   const header = decodeSlabHeader(bytes, chunk.layout.headerAt, seed)
   if (
     header === undefined ||
-    header.heap !== owner.id ||
+    header.heap !== facts.heap ||
     header.chunk !== id ||
     header.firstUnit !== chunk.firstUnit ||
     header.units !== chunk.units ||
-    header.unitBytes !== owner.unitBytes
+    header.unitBytes !== facts.unitBytes
   ) {
     throw corrupt(chunk, 'its header is damaged or is not that of this chunk')
   }
@@ -44,7 +55,7 @@ export function readSlabs(chunk: HeapChunk, bytes: Uint8Array): FoundSlab[] {
     const at = chunk.layout.entriesAt + unit * SLAB_ENTRY.bytes
     const entry = decodeSlabEntry(bytes, words, at, slabEntrySeed(seed, id, unit))
     if (entry === 'none') continue
-    const index = entry === undefined ? -1 : owner.classes.indexOf(entry.blockBytes)
+    const index = entry === undefined ? -1 : facts.classes.indexOf(entry.blockBytes)
     if (entry === undefined || index === -1 || entry.type >= TYPE_MAX) {
       throw corrupt(chunk, `the entry of unit ${unit} is damaged`)
     }
@@ -63,7 +74,7 @@ export function readSlabs(chunk: HeapChunk, bytes: Uint8Array): FoundSlab[] {
   return found
 }
 
-function corrupt(chunk: HeapChunk, what: string): PlinthError {
+function corrupt(chunk: SlabChunk, what: string): PlinthError {
   return new PlinthError(
     'ERR_VOLUME_CORRUPT',
     `chunk ${chunk.chunk.id} of heap '${chunk.owner.name}': ${what}`,
@@ -72,7 +83,7 @@ function corrupt(chunk: HeapChunk, what: string): PlinthError {
 
 /** Where a slab and its blocks would be (`base` counts from its start); undefined where none can begin. */
 export function placeOf(
-  chunk: Pick<HeapChunk, 'units' | 'unitBytes' | 'layout'>,
+  chunk: Pick<SlabChunk, 'units' | 'unitBytes' | 'layout'>,
   unit: number,
   blockBytes: number,
 ): { units: number; base: number; blocks: number } | undefined {

@@ -25,8 +25,6 @@ export const HEAP_TYPE = {
 } as const
 /** Types that begin so belong to the library; nobody else gives them or gets such chunks. */
 export const OWN_TYPE_PREFIX = 'plinth.'
-/** A heap's name after this is the name of its root chunk. */
-export const HEAP_NAME_PREFIX = 'heap:'
 
 export const HEAP_VERSION = 1
 /** ASCII "pl-heap", then a byte that a 7-bit channel would damage. */

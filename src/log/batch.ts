@@ -16,16 +16,21 @@ import {
 } from '../layout/record.js'
 import type { Mapping } from '../media/media.js'
 import { type Staging, TARGET_WORDS } from '../media/staging.js'
+import { TargetIndex } from './target-index.js'
 
 const SLOT_WORDS = CHUNK_SLOT.bytes / 8
 const ENTRY_OF_WORDS = ENTRY.WORDS << ENTRY_KIND_SHIFT
 /** Kind and length of an entry of eight bytes. */
 const ONE_WORD = ENTRY_OF_WORDS | (1 << ENTRY_WORDS_SHIFT)
+/** Up to so many targets are looked through; an index of more is worth making. */
+const SCANNED_TARGETS = 8
 
 export class Batch {
   readonly staging: Staging
   /** The longest record that the log takes. */
   readonly #bytesMax: number
+  /** Of the targets, by place: made when a transaction first reads what it has staged much of. */
+  #index: TargetIndex | undefined
 
   constructor(staging: Staging, bytesMax: number) {
     this.staging = staging
@@ -33,13 +38,10 @@ export class Batch {
     this.begin()
   }
 
-  /** A change did not fit: what the caller keeps in memory may be ahead of the batch, so it must not be committed. */
-  refused: PlinthError | undefined
-
   begin(): void {
-    this.refused = undefined
     this.staging.bytes = RECORD_HEADER_BYTES
     this.staging.targetCount = 0
+    if (this.#index !== undefined) this.#index.truncate(0)
   }
 
   get isEmpty(): boolean {
@@ -152,6 +154,16 @@ export class Batch {
   rewind(bytes: number, targetCount: number): void {
     this.staging.bytes = bytes
     this.staging.targetCount = targetCount
+    this.#index?.truncate(targetCount)
+  }
+
+  /**
+   * Makes sure that entries of `bytes` in all, with their heads, fit: a caller that changes memory first cannot be
+   * refused behind that.
+   * @throws PlinthError ERR_TX_TOO_LARGE
+   */
+  require(bytes: number): void {
+    if (this.staging.bytes + bytes > this.#bytesMax) throw this.#tooLarge()
   }
 
   /**
@@ -183,7 +195,14 @@ export class Batch {
 
   /** Puts what this batch has staged for a range of a mapping over `bytes`, its present contents. */
   overlay(mapping: Mapping, offset: number, bytes: Uint8Array): void {
-    const { targets, targetCount, u8 } = this.staging
+    const { staging } = this
+    if (staging.targetCount > SCANNED_TARGETS) {
+      this.#index ??= new TargetIndex()
+      this.#index.extend(staging)
+      this.#index.overlay(staging, mapping.slot, offset, bytes)
+      return
+    }
+    const { targets, targetCount, u8 } = staging
     const end = offset + bytes.length
     for (let at = 0; at < targetCount * TARGET_WORDS; at += TARGET_WORDS) {
       if (targets[at] !== mapping.slot) continue
@@ -215,19 +234,18 @@ export class Batch {
     return at + 8
   }
 
-  #refuse(): PlinthError {
-    this.refused = new PlinthError(
+  #tooLarge(): PlinthError {
+    return new PlinthError(
       'ERR_TX_TOO_LARGE',
       `the transaction needs more than the ${this.#bytesMax} bytes that a record of this log can have; ` +
         'write large data with chunk.write, or format with a larger logSize',
     )
-    return this.refused
   }
 
   /** Adds the head of an entry and room for `bytes`; returns where the room begins. */
   #entry(kind: number, offset: Offset, words: number, bytes: number): number {
     const { staging } = this
-    if (staging.bytes + 8 + bytes > this.#bytesMax) throw this.#refuse()
+    if (staging.bytes + 8 + bytes > this.#bytesMax) throw this.#tooLarge()
     if (staging.bytes + 8 + bytes > staging.u8.length) staging.reserve(8 + bytes)
     const at = staging.bytes
     const low = offset >>> 0

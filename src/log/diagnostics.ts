@@ -15,7 +15,7 @@
  *     operation. What they call of it is refused.
  */
 import diagnostics from 'node:diagnostics_channel'
-import { PlinthError } from '../base/errors.js'
+import type { Lifecycle } from '../media/lifecycle.js'
 import { type Counters, countersOf, type Media } from '../media/media.js'
 
 /**
@@ -37,16 +37,15 @@ export type Operation =
   | 'fence'
   | 'free'
   | 'heap.allocate'
-  | 'heap.allocateInto'
   | 'heap.cancel'
   | 'heap.free'
-  | 'heap.freeFrom'
   | 'heap.open'
   | 'heap.persist'
   | 'heap.publish'
   | 'heap.reserve'
   | 'heap.setRoot'
   | 'publish'
+  | 'rename'
   | 'reserve'
   | 'transact'
   | 'transactAsync'
@@ -76,8 +75,7 @@ export interface Observed {
   readonly volume: { readonly path: string; readonly uuid: string }
   /** Whether what is called now is part of an operation that is observed, or of a subscriber. */
   isObserving: boolean
-  /** Whether what is called now is of a subscriber that is being told. */
-  isTelling: boolean
+  readonly lifecycle: Lifecycle
 }
 
 const operations = diagnostics.channel('plinth:operation')
@@ -85,15 +83,6 @@ const operations = diagnostics.channel('plinth:operation')
 /** Whether an operation that begins now is to go through `observe`. */
 export function isObserved(log: Observed): boolean {
   return operations.hasSubscribers && !log.isObserving
-}
-
-/** Throws in a subscriber of the channel that is being told of this volume. */
-export function refuseSubscriber(log: Observed): void {
-  if (!log.isTelling) return
-  throw new PlinthError(
-    'ERR_REENTRANT',
-    'a subscriber of plinth:operation has called the volume that it is being told of; call it later, from queueMicrotask for one',
-  )
 }
 
 /** Calls `method` and publishes what it has cost. */
@@ -108,9 +97,9 @@ export function observe<Self, Arguments extends unknown[], Result>(
   const started = performance.now()
   const publish = (spent: Cost, error?: unknown) => {
     const durationNs = Math.round((performance.now() - started) * 1e6)
-    log.isObserving = log.isTelling = true
+    log.isObserving = log.lifecycle.isTelling = true
     operations.publish({ operation, ...log.volume, durationNs, ...spent, error })
-    log.isObserving = log.isTelling = false
+    log.isObserving = log.lifecycle.isTelling = false
   }
   log.isObserving = true
   let result: Result

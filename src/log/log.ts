@@ -23,6 +23,7 @@ import { alignUp, type LogPosition, type Offset, WORD } from '../base/units.js'
 import { ANCHOR_STATE, type SlotCounts } from '../layout/anchor.js'
 import type { Geometry } from '../layout/geometry.js'
 import { RECORD_ALIGN, RECORD_HEADER_BYTES, RECORD_SKIP } from '../layout/record.js'
+import type { Lifecycle } from '../media/lifecycle.js'
 import type { Mapping, Media } from '../media/media.js'
 import { MAILBOX, MAILBOX_FLAG, Staging } from '../media/staging.js'
 import type { Anchors, AnchorValues } from './anchors.js'
@@ -48,7 +49,7 @@ class Group {
 const RESOLVED = Promise.resolve()
 
 export interface LogStart {
-  readonly media: Media
+  readonly lifecycle: Lifecycle
   readonly geometry: Geometry
   readonly anchors: Anchors
   readonly seed: number
@@ -62,6 +63,7 @@ export interface LogStart {
 }
 
 export class Log implements Observed {
+  readonly lifecycle: Lifecycle
   readonly media: Media
   readonly home: Home
   readonly batch: Batch
@@ -69,7 +71,6 @@ export class Log implements Observed {
   /** Of which volume messages speak. */
   volume: Observed['volume'] = { path: '', uuid: '' }
   isObserving = false
-  isTelling = false
   readonly #staging = new Staging()
   readonly #skip = new Staging(RECORD_ALIGN, 1)
   readonly #anchors: Anchors
@@ -93,7 +94,9 @@ export class Log implements Observed {
   #barrierUnderWay = false
 
   constructor(start: LogStart) {
-    const { media, geometry } = start
+    const { lifecycle, geometry } = start
+    const { media } = lifecycle
+    this.lifecycle = lifecycle
     this.media = media
     this.home = new Home(media)
     this.#anchors = start.anchors

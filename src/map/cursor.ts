@@ -8,11 +8,12 @@
 import { PlinthError, type Volume } from '../index.js'
 import { compareBytes } from './bytes.js'
 import type { Entries } from './entries.js'
+import type { Hold } from './holds.js'
 import { Inner, type Node } from './inner.js'
 import type { Leaf } from './leaf.js'
+import { Path } from './path.js'
 import { type Bounds, checkKey } from './range.js'
-import type { Hold } from './reader.js'
-import { endOf, type Tree } from './tree.js'
+import type { Tree } from './tree.js'
 
 const FIRST_KEY = new Uint8Array(0)
 
@@ -35,9 +36,7 @@ export interface CursorParts {
  */
 export class Cursor {
   readonly #parts: CursorParts
-  readonly #nodes: Inner[] = []
-  readonly #at: number[] = []
-  #depth = 0
+  readonly #path = new Path()
   #leaf: Leaf | undefined
   /** Of the entry in the leaf; the one that `next` goes to is beside it. */
   #index = 0
@@ -58,8 +57,8 @@ export class Cursor {
    */
   next(): boolean {
     if (this.#state === 'closed') return false
-    const { volume, tree, bounds } = this.#parts
-    volume.ensureUsable()
+    const { tree, bounds } = this.#parts
+    this.#checkUsable()
     if (this.#left <= 0) {
       // Nothing can come any more, whatever is sought.
       this.close()
@@ -102,8 +101,9 @@ export class Cursor {
    */
   get value(): Uint8Array {
     const { entries } = this.#parts
-    entries.read(this.#pointer())
-    return entries.value()
+    const pointer = this.#pointer()
+    entries.read(pointer)
+    return entries.value(pointer)
   }
 
   /** Of the entry that it is at. */
@@ -111,7 +111,7 @@ export class Cursor {
     if (this.#state !== 'placed') {
       throw new PlinthError('ERR_NO_ENTRY', 'this cursor is at no entry: call next first')
     }
-    this.#parts.volume.ensureUsable()
+    this.#checkUsable()
     const leaf = this.#leaf!
     if (!leaf.isDecoded) this.#decode(leaf)
     return leaf.pointerAt(this.#index)
@@ -120,9 +120,9 @@ export class Cursor {
   /** The next `next` goes to `target`, or to what comes after it in the cursor's direction; a target out of range ends it. */
   seek(target: Uint8Array): void {
     checkKey(target)
-    const { volume, bounds, tree } = this.#parts
+    const { bounds, tree } = this.#parts
     if (this.#state === 'closed') return
-    volume.ensureUsable()
+    this.#checkUsable()
     this.#state = 'ended'
     const key = new Uint8Array(target)
     if (!bounds.has(key)) return
@@ -136,6 +136,15 @@ export class Cursor {
     this.#parts.hold.drop()
     this.#state = 'closed'
     this.#leaf = undefined
+  }
+
+  #checkUsable(): void {
+    this.#parts.volume.ensureUsable()
+    if (!this.#parts.hold.isLost) return
+    throw new PlinthError(
+      'ERR_TX_ENDED',
+      'this cursor began in a transaction that was rolled back: what it was at never was',
+    )
   }
 
   #end(): false {
@@ -154,14 +163,10 @@ export class Cursor {
   /** Before (in the cursor's direction) the first entry from `key` on, without that key itself if `isOutside`. */
   #place(key: Uint8Array, isOutside: boolean): void {
     const { tree, entries, root, bounds } = this.#parts
-    const leaf = tree.trace(root, key)
-    this.#depth = tree.depth
-    for (let i = 0; i < tree.depth; i++) {
-      this.#nodes[i] = tree.nodes[i]!
-      this.#at[i] = tree.at[i]!
-    }
-    const index = leaf.search(key, entries)
-    const { isEqual } = entries
+    const leaf = tree.trace(root, key, this.#path)
+    const found = leaf.search(key, entries)
+    const isEqual = found >= 0
+    const index = isEqual ? found : ~found
     this.#enter(leaf)
     if (bounds.reverse) this.#index = isEqual && !isOutside ? index + 1 : index
     else this.#index = isEqual && isOutside ? index : index - 1
@@ -185,7 +190,7 @@ export class Cursor {
   }
 
   #placeLast(): void {
-    this.#depth = 0
+    this.#path.depth = 0
     this.#enter(this.#descend(this.#parts.root))
     this.#setStop(this.#leaf!)
     this.#prefetch()
@@ -197,8 +202,7 @@ export class Cursor {
     let node = from
     while (node instanceof Inner) {
       const at = reverse ? node.children.length - 1 : 0
-      this.#nodes[this.#depth] = node
-      this.#at[this.#depth++] = at
+      this.#path.push(node, at)
       node = node.children[at]!
     }
     return node
@@ -206,11 +210,12 @@ export class Cursor {
 
   #nextLeaf(): boolean {
     const step = this.#parts.bounds.reverse ? -1 : 1
-    for (let depth = this.#depth - 1; depth >= 0; depth--) {
-      const next = this.#nodes[depth]!.children[this.#at[depth]! + step]
+    const path = this.#path
+    for (let depth = path.depth - 1; depth >= 0; depth--) {
+      const next = path.nodes[depth]!.children[path.at[depth]! + step]
       if (next === undefined) continue
-      this.#at[depth]! += step
-      this.#depth = depth + 1
+      path.at[depth]! += step
+      path.depth = depth + 1
       const leaf = this.#descend(next)
       if (this.#isBeyond(leaf)) return false
       this.#enter(leaf)
@@ -227,12 +232,12 @@ export class Cursor {
     if (!bounds.reverse) {
       return bounds.upper !== undefined && compareBytes(leaf.low, bounds.upper) > 0
     }
-    const high = endOf(this.#nodes, this.#at, this.#depth)
+    const high = this.#path.high()
     return bounds.lower !== undefined && high !== undefined && compareBytes(high, bounds.lower) <= 0
   }
 
   #decode(leaf: Leaf): void {
-    this.#parts.tree.decode(leaf, endOf(this.#nodes, this.#at, this.#depth))
+    this.#parts.tree.decode(leaf, this.#path.high())
   }
 
   #enter(leaf: Leaf): void {
@@ -251,16 +256,17 @@ export class Cursor {
         return
       }
       const first = leaf.search(lower, entries)
-      this.#stop = entries.isEqual && bounds.isAfter ? first : first - 1
+      this.#stop = first >= 0 && bounds.isAfter ? first : (first < 0 ? ~first : first) - 1
       return
     }
     const { upper } = bounds
-    const high = upper === undefined ? undefined : endOf(this.#nodes, this.#at, this.#depth)
+    const high = upper === undefined ? undefined : this.#path.high()
     if (upper === undefined || (high !== undefined && compareBytes(high, upper) <= 0)) {
       this.#stop = leaf.count
       return
     }
     const last = leaf.search(upper, entries)
-    this.#stop = entries.isEqual && !bounds.isBefore ? last + 1 : last
+    if (last < 0) this.#stop = ~last
+    else this.#stop = bounds.isBefore ? last : last + 1
   }
 }

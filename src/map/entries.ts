@@ -1,6 +1,6 @@
 /**
- * The entries of a map: one object a key, with its value. What the transaction under way has staged is
- * not on the device yet; it is kept here so that the rest of its batch finds it.
+ * The entries of a map: one object a key, with its value. What the transaction under way has staged is not on the
+ * device yet: whose key it is is kept here, and its bytes are read from the transaction.
  */
 import { type Heap, type ObjectReader, PlinthError, type Transaction } from '../index.js'
 import { compareBytes, headOf, headOfBytes } from './bytes.js'
@@ -55,10 +55,10 @@ export class Entries {
   keyAt = 0
   keyBytes = 0
   valueBytes = 0
-  /** Whether the leaf's search has found the very key. */
-  isEqual = false
-  /** More than one change may come in this transaction: what is staged must be found. */
-  isBatch = false
+  /** The transaction in which more than one change may come: what it has staged must be found. */
+  tx: Transaction | undefined
+  /** The entry that was gone to last, when it is staged. */
+  #source: Uint8Array | undefined
   readonly #stagedPointers: number[] = []
   /** Where in `#keys` those of the staged ones end, one behind the other. */
   readonly #keyEnds: number[] = []
@@ -69,8 +69,6 @@ export class Entries {
   /** Of the first of them, by pointer: made up when it is first asked. */
   readonly #stagedAt = new Map<number, number>()
   #indexed = 0
-  /** Objects whose contents are there and whose record is not: cancelled when the transaction fails. */
-  readonly #reserved: number[] = []
 
   constructor(heap: Heap, inlineBytes: number) {
     this.#heap = heap
@@ -81,10 +79,33 @@ export class Entries {
     this.#views = new Array(inlineBytes / 8 + 1).fill(undefined)
   }
 
-  /** Goes to an entry on the device. */
+  /** Goes to an entry. */
   read(pointer: number): void {
+    if (this.tx !== undefined && this.#staged(pointer) !== -1) {
+      this.#readStaged(this.tx, pointer)
+      return
+    }
+    this.#source = undefined
     this.#reader.at(pointer)
     this.#readHead(pointer)
+  }
+
+  #readStaged(tx: Transaction, pointer: number): void {
+    const source = tx.readObject(this.#heap, pointer, this.#heap.size(pointer))
+    const view = new DataView(source.buffer, source.byteOffset, source.byteLength)
+    this.#source = source
+    this.pointer = pointer
+    const head = view.getUint32(0, true)
+    const isLong = head === LONG
+    this.keyAt = isLong ? LONG_HEAD_BYTES : SHORT_HEAD_BYTES
+    this.keyBytes = isLong ? view.getUint32(4, true) : shortKeyBytes(head)
+    this.valueBytes = isLong ? view.getUint32(8, true) : shortValueBytes(head)
+  }
+
+  /** Copies bytes of an object of the map, as the transaction under way has them if the map takes part in one. */
+  copyOut(address: number, target: Uint8Array): void {
+    if (this.tx === undefined) this.#heap.copyOut(address, target)
+    else target.set(this.tx.readObject(this.#heap, address, target.length))
   }
 
   #readHead(pointer: number): void {
@@ -104,7 +125,7 @@ export class Entries {
 
   /** Below 0, 0 or above, as the entry's key is before, equal to or after `key`. */
   compare(pointer: number, key: Uint8Array): number {
-    if (this.isBatch) {
+    if (this.tx !== undefined) {
       const staged = this.#staged(pointer)
       if (staged !== -1) return compareBytes(this.#stagedKey(staged), key)
     }
@@ -114,7 +135,7 @@ export class Entries {
 
   /** A copy of the key. */
   key(pointer: number): Uint8Array {
-    if (this.isBatch) {
+    if (this.tx !== undefined) {
       const staged = this.#staged(pointer)
       if (staged !== -1) return this.#stagedKey(staged).slice()
     }
@@ -122,16 +143,23 @@ export class Entries {
     return this.#reader.copy(this.keyAt, this.keyBytes)
   }
 
-  /** A copy of the value of the entry that was gone to last. */
-  value(): Uint8Array {
-    return this.#reader.copy(this.keyAt + this.keyBytes, this.valueBytes)
+  /** A copy of the value of an entry that was found just now. */
+  value(pointer: number): Uint8Array {
+    // Who searches goes to the entry, unless it is staged: then its key is known.
+    if (this.tx !== undefined) this.read(pointer)
+    const from = this.keyAt + this.keyBytes
+    if (this.#source !== undefined) return this.#source.slice(from, from + this.valueBytes)
+    return this.#reader.copy(from, this.valueBytes)
   }
 
-  /** Copies as much of that value as fits into `bytes` of the target. Returns the length of all of it. */
-  valueInto(target: Uint8Array, bytes: number): number {
+  /** The same, as much as fits into `bytes` of the target. Returns the length of all of it. */
+  valueInto(pointer: number, target: Uint8Array, bytes: number): number {
+    if (this.tx !== undefined) this.read(pointer)
     const { valueBytes } = this
     const length = valueBytes < bytes ? valueBytes : bytes
-    this.#reader.copyOut(this.keyAt + this.keyBytes, length, target)
+    const from = this.keyAt + this.keyBytes
+    if (this.#source === undefined) this.#reader.copyOut(from, length, target)
+    else target.set(this.#source.subarray(from, from + length))
     return valueBytes
   }
 
@@ -143,7 +171,7 @@ export class Entries {
 
   /** `headOf` the key. */
   head(pointer: number, prefix: number): number {
-    if (this.isBatch) {
+    if (this.tx !== undefined) {
       const staged = this.#staged(pointer)
       if (staged !== -1) return headOf(this.#stagedKey(staged), prefix)
     }
@@ -167,6 +195,11 @@ export class Entries {
    * @throws PlinthError ERR_BAD_POINTER unless it is one, ERR_VOLUME_CORRUPT unless it lies within its object
    */
   verifiedKey(pointer: number): Uint8Array {
+    if (this.tx !== undefined) {
+      const staged = this.#staged(pointer)
+      if (staged !== -1) return this.#stagedKey(staged)
+      this.#source = undefined
+    }
     const reader = this.#reader
     reader.at(pointer, TYPE.ENTRY)
     this.#readHead(pointer)
@@ -264,10 +297,10 @@ export class Entries {
 
   /** Stages the entry that was taken as a new one and returns its pointer. `key` is its key. */
   create(tx: Transaction, key: Uint8Array): number {
-    if (this.#recordBytes > this.#inlineBytes) return this.#createLarge(tx)
-    const pointer = tx.allocateObject(this.#heap, this.#recordBytes, TYPE.ENTRY)
+    if (this.#recordBytes > this.#inlineBytes) return this.#createLarge()
+    const pointer = this.#heap.allocate(this.#recordBytes, TYPE.ENTRY)
     tx.writeObject(this.#heap, pointer, this.#record)
-    if (this.isBatch) this.#stage(pointer, key)
+    if (this.tx !== undefined) this.#stage(pointer, key)
     return pointer
   }
 
@@ -279,10 +312,10 @@ export class Entries {
     const bytes = this.#recordBytes
     if (bytes > this.#inlineBytes) return false
     // The search has just gone to it, unless it was found among what is staged.
-    const room = this.isBatch ? this.#heap.size(pointer) : this.#reader.size
+    const room = this.tx !== undefined ? this.#heap.size(pointer) : this.#reader.size
     if (bytes > room || bytes < room * REWRITE_SHARE) return false
     tx.writeObject(this.#heap, pointer, this.#record)
-    if (this.isBatch) this.#stage(pointer, key)
+    if (this.tx !== undefined) this.#stage(pointer, key)
     return true
   }
 
@@ -290,23 +323,21 @@ export class Entries {
   createBytes(tx: Transaction, bytes: Uint8Array, type: number): number {
     const heap = this.#heap
     if (bytes.length <= this.#inlineBytes) {
-      const pointer = tx.allocateObject(heap, bytes.length, type)
+      const pointer = heap.allocate(bytes.length, type)
       tx.writeObject(heap, pointer, bytes)
       return pointer
     }
-    const pointer = heap.reserve(bytes.length, type)
-    this.#reserved.push(pointer)
+    const pointer = heap.allocate(bytes.length, type)
     heap.copyIn(pointer, bytes)
-    tx.publishObject(heap, pointer)
+    heap.persist(pointer, bytes.length)
     return pointer
   }
 
-  #createLarge(tx: Transaction): number {
+  #createLarge(): number {
     const heap = this.#heap
     const key = this.#keyTaken
     const valueBytes = this.#valueTakenBytes
-    const pointer = heap.reserve(this.#recordBytes, TYPE.ENTRY)
-    this.#reserved.push(pointer)
+    const pointer = heap.allocate(this.#recordBytes, TYPE.ENTRY)
     let at = pointer
     if (isShort(key.length, valueBytes)) {
       heap.setUint32(at, shortHead(key.length, valueBytes))
@@ -320,8 +351,8 @@ export class Entries {
     heap.copyIn(at, key)
     // The place of an empty one may be behind the object.
     if (valueBytes > 0) heap.copyIn(at + key.length, this.#valueTaken)
-    // Durable, and then the record: see heap.publish.
-    tx.publishObject(heap, pointer)
+    // The contents, to space that on the device is nobody's: a crash here leaves it nobody's. Then the record.
+    heap.persist(pointer, this.#recordBytes)
     return pointer
   }
 
@@ -359,34 +390,36 @@ export class Entries {
     return this.#stagedAt.get(pointer) ?? -1
   }
 
-  /** The transaction has ended, this way or that. */
-  settle(isCommitted: boolean): void {
-    this.#keyTaken = this.#valueTaken = NO_BYTES
-    while (this.#stagedPointers.length > 0) {
+  /** How many entries are staged. */
+  get stagedCount(): number {
+    return this.#stagedPointers.length
+  }
+
+  /** Forgets what was staged since there were so many. */
+  rollbackTo(stagedCount: number): void {
+    if (this.#stagedPointers.length === stagedCount) return
+    while (this.#stagedPointers.length > stagedCount) {
       this.#stagedPointers.pop()
       this.#keyEnds.pop()
     }
+    // A pointer may have been staged twice: what is left is indexed anew.
+    this.#stagedAt.clear()
+    this.#indexed = 0
+  }
+
+  /** What was taken belongs to the caller again. */
+  letGo(): void {
+    this.#keyTaken = this.#valueTaken = NO_BYTES
+  }
+
+  /** The transaction has ended. */
+  end(): void {
+    this.rollbackTo(0)
     if (this.#keys.length > KEYS_KEPT) this.#keys = new Uint8Array(KEYS_FIRST)
     this.#stagedFirst = Number.POSITIVE_INFINITY
     this.#stagedLast = 0
-    if (this.#indexed > 0) {
-      this.#stagedAt.clear()
-      this.#indexed = 0
-    }
-    this.isBatch = false
-    while (this.#reserved.length > 0) {
-      const pointer = this.#reserved.pop()!
-      if (!isCommitted) this.#cancel(pointer)
-    }
-  }
-
-  #cancel(pointer: number): void {
-    try {
-      this.#heap.cancel(pointer)
-    } catch (error) {
-      // Of a volume that has failed no memory is used any more; what failed is what the caller is told.
-      if ((error as PlinthError).code !== 'ERR_VOLUME_FAILED') throw error
-    }
+    this.tx = undefined
+    this.#source = undefined
   }
 }
 

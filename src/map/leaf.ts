@@ -93,10 +93,7 @@ export class Leaf {
     page.high[base * 2 + HIGH + slot] = (units - low) * 2 ** -32
   }
 
-  /**
-   * Index of the first entry whose key is not before `key`. `entries.isEqual` says whether it is the
-   * same key.
-   */
+  /** Index of the entry with this key; when there is none, `~` (below 0) the index where it would be. */
   search(key: Uint8Array, entries: Entries): number {
     const { base } = this
     const { heads, bytes } = this.page
@@ -118,12 +115,11 @@ export class Leaf {
       low += half & ((heads[base + slot]! - head) >> 31)
       length -= half
     }
-    entries.isEqual = false
     const { count } = this
     if (low < count && heads[base + bytes[order + low]!] === head) {
       return this.#searchEqual(low, head, key, entries)
     }
-    return low
+    return ~low
   }
 
   /** Among the entries from `first` on that have this head: their keys tell. */
@@ -135,14 +131,11 @@ export class Leaf {
     while (low < high) {
       const middle = (low + high) >>> 1
       const difference = entries.compare(this.pointerAt(middle), key)
-      if (difference === 0) {
-        entries.isEqual = true
-        return middle
-      }
+      if (difference === 0) return middle
       if (difference < 0) low = middle + 1
       else high = middle
     }
-    return low
+    return ~low
   }
 
   /** Puts an entry before the one at `index`. Returns the slot that it has now. */

@@ -12,7 +12,7 @@ import { type Heap, PlinthError, Volume } from '../index.js'
 import { compareBytes, hashOf } from './bytes.js'
 import { corrupt, Entries } from './entries.js'
 import { HashIndex } from './hash-index.js'
-import { Holds } from './holds.js'
+import { type Hold, Holds } from './holds.js'
 import type { Node } from './inner.js'
 import {
   HEADER_BYTES,
@@ -27,17 +27,13 @@ import {
   TYPE,
 } from './layout.js'
 import { Leaf } from './leaf.js'
+import { type Change, deletionOf, type MapOperation, takeOperations } from './operation.js'
 import { Bounds, checkKey, checkValue, type Range, typeError } from './range.js'
-import { type Hold, MapReader } from './reader.js'
+import { MapReader } from './reader.js'
 import { Retired } from './retired.js'
 import { MapSnapshot, type SnapshotParts } from './snapshot.js'
 import { Tree } from './tree.js'
-import { type Change, Writer } from './writer.js'
-
-/** One change of a batch. */
-export type MapOperation =
-  | { readonly type: 'put'; readonly key: Uint8Array; readonly value: Uint8Array }
-  | { readonly type: 'delete'; readonly key: Uint8Array }
+import { Writer } from './writer.js'
 
 /** Options of `OrderedMap.open`. */
 export interface MapOptions {
@@ -101,7 +97,7 @@ export class OrderedMap extends MapReader {
     const inlineBytes = granularity === 'page' ? INLINE_BYTES.page : INLINE_BYTES.memory
     const entries = new Entries(heap, inlineBytes)
     const index = new HashIndex(cacheBytes)
-    const tree = new Tree({ heap, entries, index, leaves, cacheBytes })
+    const tree = new Tree({ entries, index, leaves, cacheBytes })
     const map = new OrderedMap({ volume, heap, tree, entries, index }, retired)
     maps.set(heap, map)
     return map
@@ -113,7 +109,7 @@ export class OrderedMap extends MapReader {
     super(volume, tree, entries)
     this.#inside = inside
     this.#retired = retired
-    this.#writer = new Writer({ ...inside, retired })
+    this.#writer = new Writer({ ...inside, retired, holds: this.#holds })
     this.#snapshotParts = { volume, tree, entries, hold: (epoch) => this.#hold(epoch) }
   }
 
@@ -171,9 +167,18 @@ export class OrderedMap extends MapReader {
     }
   }
 
-  /** The map as it is now, whatever comes; close it, else the space of what is overwritten stays taken. */
+  /**
+   * The map as it is now, whatever comes; close it, else the space of what is overwritten stays taken.
+   * @throws PlinthError ERR_TX_ACTIVE inside a transaction, ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED
+   */
   snapshot(): MapSnapshot {
     this.#inside.volume.ensureUsable()
+    if (this.#inside.volume.transaction !== undefined) {
+      throw new PlinthError(
+        'ERR_TX_ACTIVE',
+        'a snapshot is of what was committed; take it outside the transaction, or use a cursor',
+      )
+    }
     return new MapSnapshot(this.#snapshotParts)
   }
 
@@ -189,17 +194,18 @@ export class OrderedMap extends MapReader {
   }
 
   /** @internal The present state's entry is mostly known by its hash. */
-  protected override find(key: Uint8Array, keyBytes: number): boolean {
+  protected override find(key: Uint8Array, keyBytes: number): number {
     const { volume, entries, index } = this.#inside
     volume.ensureUsable()
     // What only says that it is shorter or longer is looked up as it is.
     const asked = key.length === keyBytes ? key : entries.takeKey(key, keyBytes)
-    if (index.find(hashOf(asked), asked, entries) !== 0) return true
+    const known = index.find(hashOf(asked), asked, entries)
+    if (known !== 0) return known
     // In memory that is shared it may be another one by now: the index must know what was found.
     const own = entries.takeKey(key, keyBytes)
-    if (!this.search(own)) return false
-    index.add(hashOf(own), entries.pointer)
-    return true
+    const pointer = this.search(own)
+    if (pointer !== 0) index.add(hashOf(own), pointer)
+    return pointer
   }
 
   /** Holds a state: the present one, or that of an epoch that is held already. */
@@ -208,14 +214,13 @@ export class OrderedMap extends MapReader {
     const epoch = held ?? tree.epoch++
     this.#holds.take(epoch)
     tree.newest = this.#holds.newest
-    return { epoch, drop: () => this.#drop(epoch) }
+    const hold = { epoch, isLost: false, drop: () => this.#drop(epoch) }
+    if (this.#writer.isWithin) this.#holds.addWithin(hold)
+    return hold
   }
 
   #drop(epoch: number): void {
     const { tree, volume } = this.#inside
-    if (this.#writer.isUnderWay) {
-      throw new PlinthError('ERR_REENTRANT', 'closed by a subscriber, within a change of the map')
-    }
     this.#holds.drop(epoch)
     tree.newest = this.#holds.newest
     tree.release(this.#holds.oldest)
@@ -243,43 +248,6 @@ function cacheBytesOf(options: MapOptions | undefined): number {
   return cacheBytes
 }
 
-/**
- * The operations as they are now. First each is read, once: what is not plain data runs its code here, and changes what it
- * likes, the map included. Then they are checked. From there on nobody's code runs.
- */
-function takeOperations(operations: readonly MapOperation[]): Change[] {
-  if (!Array.isArray(operations)) {
-    throw typeError('ERR_INVALID_ARG_TYPE', 'a batch must be an array of operations')
-  }
-  const { length } = operations
-  const read: Taken[] = []
-  for (let i = 0; i < length; i++) {
-    const operation = operations[i]
-    const type = operation?.type
-    const key = operation?.key
-    const value = type === 'put' ? operation.value : undefined
-    read.push({ type, key, keyBytes: 0, value, valueBytes: 0 })
-  }
-  for (const taken of read) {
-    taken.keyBytes = checkKey(taken.key)
-    if (taken.type === 'put') taken.valueBytes = checkValue(taken.value)
-    else if (taken.type !== 'delete') {
-      throw typeError('ERR_INVALID_ARG_VALUE', "an operation's type must be 'put' or 'delete'")
-    }
-  }
-  return read
-}
-
-function deletionOf(key: Uint8Array): Change {
-  return { key, keyBytes: key.length, value: undefined, valueBytes: 0 }
-}
-
-interface Taken extends Change {
-  readonly type: unknown
-  keyBytes: number
-  valueBytes: number
-}
-
 /** Makes a heap that has nothing an empty map, in one transaction. */
 function create(volume: Volume, heap: Heap, name: string, readOnly: boolean): void {
   for (const _ of heap.objects()) throw notAMap(name)
@@ -289,20 +257,12 @@ function create(volume: Volume, heap: Heap, name: string, readOnly: boolean): vo
   const leaf = new Uint32Array(LEAF_BYTES / 4)
   leaf[0] = LEAF_MAGIC
   volume.transact((tx) => {
-    const root = tx.allocateObject(heap, HEADER_BYTES, TYPE.HEADER)
+    const root = heap.allocate(HEADER_BYTES, TYPE.HEADER)
     tx.writeObject(heap, root, new Uint8Array(header.buffer))
-    tx.writeObject(
-      heap,
-      tx.allocateObject(heap, LEAF_BYTES, TYPE.LEAF),
-      new Uint8Array(leaf.buffer),
-    )
+    tx.writeObject(heap, heap.allocate(LEAF_BYTES, TYPE.LEAF), new Uint8Array(leaf.buffer))
     // A first page for what is retired: on a full volume there would be no room for it.
-    tx.writeObject(
-      heap,
-      tx.allocateObject(heap, RETIRED_BYTES, TYPE.RETIRED),
-      new Uint8Array(RETIRED_BYTES),
-    )
-    tx.setRoot(heap, root)
+    tx.writeObject(heap, heap.allocate(RETIRED_BYTES, TYPE.RETIRED), new Uint8Array(RETIRED_BYTES))
+    heap.setRoot(root)
   })
 }
 

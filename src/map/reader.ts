@@ -2,20 +2,17 @@
 import type { Volume } from '../index.js'
 import { Cursor } from './cursor.js'
 import type { Entries } from './entries.js'
+import type { Hold } from './holds.js'
 import type { Node } from './inner.js'
+import { Path } from './path.js'
 import { Bounds, checkKey, checkTarget, type Range } from './range.js'
 import type { Tree } from './tree.js'
-
-/** Of a state: what is in it stays until `drop`. */
-export interface Hold {
-  readonly epoch: number
-  drop(): void
-}
 
 export abstract class MapReader {
   readonly #volume: Volume
   readonly #tree: Tree
   readonly #entries: Entries
+  readonly #path = new Path()
 
   /** @internal */
   constructor(volume: Volume, tree: Tree, entries: Entries) {
@@ -35,7 +32,8 @@ export abstract class MapReader {
    *   ERR_REENTRANT, ERR_VOLUME_CORRUPT
    */
   get(key: Uint8Array): Uint8Array | undefined {
-    return this.find(key, checkKey(key)) ? this.#entries.value() : undefined
+    const pointer = this.find(key, checkKey(key))
+    return pointer === 0 ? undefined : this.#entries.value(pointer)
   }
 
   /**
@@ -45,26 +43,27 @@ export abstract class MapReader {
   getInto(key: Uint8Array, target: Uint8Array): number {
     const keyBytes = checkKey(key)
     const targetBytes = checkTarget(target)
-    return this.find(key, keyBytes) ? this.#entries.valueInto(target, targetBytes) : -1
+    const pointer = this.find(key, keyBytes)
+    return pointer === 0 ? -1 : this.#entries.valueInto(pointer, target, targetBytes)
   }
 
   /** Whether there is an entry with this key. */
   has(key: Uint8Array): boolean {
-    return this.find(key, checkKey(key))
+    return this.find(key, checkKey(key)) !== 0
   }
 
-  /** @internal Goes to the entry with this key; whether there is one. */
-  protected find(key: Uint8Array, keyBytes: number): boolean {
+  /** @internal The entry with this key, 0 for none. */
+  protected find(key: Uint8Array, keyBytes: number): number {
     return this.search(this.#entries.takeKey(key, keyBytes))
   }
 
   /** @internal The same in the tree; nobody else has the key. */
-  protected search(key: Uint8Array): boolean {
+  protected search(key: Uint8Array): number {
     const root = this.state()
     this.#tree.begin()
-    const leaf = this.#tree.trace(root, key)
-    leaf.search(key, this.#entries)
-    return this.#entries.isEqual
+    const leaf = this.#tree.trace(root, key, this.#path)
+    const index = leaf.search(key, this.#entries)
+    return index < 0 ? 0 : leaf.pointerAt(index)
   }
 
   /** A cursor before the first entry of a range. It holds this state until it is closed. */

@@ -17,26 +17,39 @@ interface Page {
 
 const EMPTY_PAGE = new Uint8Array(RETIRED_BYTES)
 
+/** A state to go back to. */
+export class RetiredMark {
+  pages = 0
+  /** Entries of the last one. */
+  retired = 0
+}
+
 export class Retired {
   readonly #heap: Heap
   readonly #pages: Page[] = []
-  /** Of the transaction under way. */
-  #pagesBefore = 0
-  #retiredBefore = 0
+  /** Whether snapshots were released while nothing could be freed. */
+  isDue = false
 
   constructor(heap: Heap) {
     this.#heap = heap
   }
 
-  begin(): void {
-    this.#pagesBefore = this.#pages.length
-    this.#retiredBefore = this.#pages.at(-1)?.retired.length ?? 0
+  /** Notes the present state. */
+  mark(mark: RetiredMark): void {
+    mark.pages = this.#pages.length
+    mark.retired = this.#pages.at(-1)?.retired.length ?? 0
+  }
+
+  rollbackTo(mark: RetiredMark): void {
+    this.#pages.length = mark.pages
+    const last = this.#pages.at(-1)
+    if (last !== undefined) last.retired.length = mark.retired
   }
 
   add(tx: Transaction, pointer: number, epoch: number): void {
     let page = this.#pages.at(-1)
     if (page === undefined || page.retired.length === RETIRED_SLOTS) {
-      const made = tx.allocateObject(this.#heap, RETIRED_BYTES, TYPE.RETIRED)
+      const made = this.#heap.allocate(RETIRED_BYTES, TYPE.RETIRED)
       tx.writeObject(this.#heap, made, EMPTY_PAGE)
       page = { pointer: made, retired: [], epoch }
       this.#pages.push(page)
@@ -46,15 +59,9 @@ export class Retired {
     page.epoch = epoch
   }
 
-  /** The transaction under way was dropped. */
-  turnBack(): void {
-    this.#pages.length = this.#pagesBefore
-    const last = this.#pages.at(-1)
-    if (last !== undefined) last.retired.length = this.#retiredBefore
-  }
-
   /** Frees what no snapshot of `oldest` or later sees, a page in each transaction. */
   release(volume: Volume, oldest: number): void {
+    this.isDue = false
     for (;;) {
       const page = this.#pages[0]
       if (page === undefined || page.epoch > oldest) return
@@ -66,16 +73,18 @@ export class Retired {
         isDone = true
       }
       volume.transactAsync(free).catch(() => {})
-      // Refused, in somebody's transaction for one: the next release tries again.
-      if (!isDone) return
+      if (isDone) continue
+      // Refused, in somebody's transaction for one: before the next change it is tried again.
+      this.isDue = true
+      return
     }
   }
 
   /** The last page stays, empty: on a full volume there may be no room for another one. */
   #free(tx: Transaction, page: Page): void {
-    for (const pointer of page.retired) tx.freeObject(this.#heap, pointer)
+    for (const pointer of page.retired) this.#heap.free(pointer)
     if (this.#pages.length > 1) {
-      tx.freeObject(this.#heap, page.pointer)
+      this.#heap.free(page.pointer)
       this.#pages.shift()
     } else {
       tx.writeObject(this.#heap, page.pointer, EMPTY_PAGE)

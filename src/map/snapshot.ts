@@ -1,8 +1,9 @@
 /** A state of the map that stays as it was. */
 import { PlinthError, type Volume } from '../index.js'
 import type { Entries } from './entries.js'
+import type { Hold } from './holds.js'
 import type { Node } from './inner.js'
-import { type Hold, MapReader } from './reader.js'
+import { MapReader } from './reader.js'
 import type { Tree } from './tree.js'
 
 export interface SnapshotParts {

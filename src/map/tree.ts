@@ -10,13 +10,14 @@
  * way has staged; one that a newer version has superseded says what it said then, and stays decoded.
  */
 import { LRUCache } from 'lru-cache'
-import type { Heap, PlinthError } from '../index.js'
+import type { PlinthError } from '../index.js'
 import { commonPrefix, compareBytes, hashOf, headOf } from './bytes.js'
 import { corrupt, type Entries } from './entries.js'
 import type { HashIndex } from './hash-index.js'
 import { buildTree, FANOUT, Inner, type Node } from './inner.js'
 import { LEAF_SLOTS, SLOTS_AT } from './layout.js'
 import { LEAF_MEMORY_BYTES, Leaf, LeafMemory } from './leaf.js'
+import type { Path } from './path.js'
 
 const LEAVES_MIN = 64
 /** Every so many searches the cache is told of the leaf: it then knows well enough which are used. */
@@ -28,8 +29,14 @@ interface Superseded {
   readonly epoch: number
 }
 
+/** A state to go back to. */
+export class TreeMark {
+  root: Node | undefined = undefined
+  touched = 0
+  superseded = 0
+}
+
 export interface TreeParts {
-  readonly heap: Heap
   readonly entries: Entries
   /** Is told of the entries of leaves that are decoded. */
   readonly index: HashIndex
@@ -38,7 +45,6 @@ export interface TreeParts {
 }
 
 export class Tree {
-  readonly #heap: Heap
   readonly #entries: Entries
   readonly #index: HashIndex
   readonly #memory = new LeafMemory()
@@ -55,21 +61,15 @@ export class Tree {
   epoch = 1
   /** Epoch of the newest snapshot, 0 for none. */
   newest = 0
-  // The way to the leaf that `trace` has found.
-  readonly nodes: Inner[] = []
-  readonly at: number[] = []
-  depth = 0
-  // As the transaction under way found it.
+  /** How many superseded leaves were given up: marks count them as well. */
+  #released = 0
   readonly #touched: Leaf[] = []
-  #rootBefore: Node
-  #supersededBefore = 0
 
   constructor(parts: TreeParts) {
     const { leaves, cacheBytes } = parts
-    this.#heap = parts.heap
     this.#entries = parts.entries
     this.#index = parts.index
-    this.#root = this.#rootBefore = buildTree(leaves)
+    this.#root = buildTree(leaves)
     this.#cache = new LRUCache({
       // Not `max`: that would take memory for all of them at once.
       maxSize: cachedLeaves(cacheBytes),
@@ -92,47 +92,28 @@ export class Tree {
     }
   }
 
-  /** The leaf in whose range a key is, decoded; `nodes`, `at` and `depth` say how it was reached. */
-  trace(root: Node, key: Uint8Array): Leaf {
+  /** The leaf in whose range a key is, decoded; how it was reached goes to `path`. */
+  trace(root: Node, key: Uint8Array, path: Path): Leaf {
     let node = root
-    let depth = 0
+    path.depth = 0
     while (node instanceof Inner) {
       const at = node.childOf(key)
-      this.nodes[depth] = node
-      this.at[depth++] = at
+      path.push(node, at)
       node = node.children[at]!
     }
-    this.depth = depth
-    if (!node.isDecoded) this.decode(node, this.high())
+    if (!node.isDecoded) this.decode(node, path.high())
     else if ((++this.#searches & (TOUCH_EVERY - 1)) === 0) this.#cache.get(node)
     return node
   }
 
-  /** The end of the range of the leaf that `trace` has found. */
-  high(): Uint8Array | undefined {
-    return endOf(this.nodes, this.at, this.depth)
-  }
-
-  /** The leaf before the one that `trace` has found; undefined for none. */
-  left(): Leaf | undefined {
-    for (let depth = this.depth - 1; depth >= 0; depth--) {
-      const at = this.at[depth]!
-      if (at === 0) continue
-      let node = this.nodes[depth]!.children[at - 1]!
-      while (node instanceof Inner) node = node.children.at(-1)!
-      return node
-    }
-    return undefined
-  }
-
   /**
-   * Reads a leaf from the device.
+   * Reads a leaf, as the transaction under way has it if the map takes part in one.
    * @throws PlinthError ERR_VOLUME_CORRUPT
    */
   decode(leaf: Leaf, high: Uint8Array | undefined): void {
     const entries = this.#entries
     const words = this.#slotWords
-    this.#heap.copyOut(leaf.pointer + SLOTS_AT, this.#slotBytes)
+    this.#entries.copyOut(leaf.pointer + SLOTS_AT, this.#slotBytes)
     this.#memory.acquire(leaf)
     leaf.prefix = prefixOf(leaf.low, high)
     try {
@@ -148,9 +129,9 @@ export class Tree {
         const isInside =
           compareBytes(leaf.low, key) <= 0 && (high === undefined || compareBytes(key, high) < 0)
         const index = leaf.search(key, entries)
-        if (entries.isEqual || !isInside) throw corrupt(`entry ${pointer} is in a wrong place`)
+        if (index >= 0 || !isInside) throw corrupt(`entry ${pointer} is in a wrong place`)
         leaf.takeSlot(slot)
-        leaf.insert(index, headOf(key, leaf.prefix), pointer)
+        leaf.insert(~index, headOf(key, leaf.prefix), pointer)
         this.#index.add(hashOf(key), pointer)
       }
     } catch (error) {
@@ -182,8 +163,8 @@ export class Tree {
     return leaf
   }
 
-  /** The version to be changed of the leaf that `trace` has found: it, or a copy if a snapshot sees it. */
-  own(leaf: Leaf): Leaf {
+  /** The version to be changed of the leaf at the end of `path`: it, or a copy if a snapshot sees it. */
+  own(leaf: Leaf, path: Path): Leaf {
     if (leaf.epoch > this.newest) {
       this.#touched.push(leaf)
       return leaf
@@ -195,9 +176,9 @@ export class Tree {
     if (!this.#cache.delete(leaf)) this.#evicted.splice(this.#evicted.indexOf(leaf), 1)
     this.#superseded.push({ leaf, epoch: this.epoch })
     this.#cache.set(copy, true)
-    this.replace([leaf.low], [copy])
+    this.replace(path, [leaf.low], [copy])
     // The way to it is another now, and leads through the same places.
-    this.trace(this.#root, leaf.low)
+    this.trace(this.#root, leaf.low, path)
     return copy
   }
 
@@ -213,10 +194,10 @@ export class Tree {
     }
   }
 
-  /** Puts these in the place of the leaf that `trace` has found. */
-  replace(keys: readonly Uint8Array[], children: readonly Node[]): void {
-    for (let depth = this.depth - 1; depth >= 0; depth--) {
-      const node = this.nodes[depth]!.with(this.at[depth]!, keys, children)
+  /** Puts these in the place of the leaf at the end of `path`. */
+  replace(path: Path, keys: readonly Uint8Array[], children: readonly Node[]): void {
+    for (let depth = path.depth - 1; depth >= 0; depth--) {
+      const node = path.nodes[depth]!.with(path.at[depth]!, keys, children)
       if (node.children.length === 0) {
         keys = children = []
       } else if (node.children.length > FANOUT) {
@@ -240,24 +221,32 @@ export class Tree {
     this.#memory.release(leaf)
   }
 
-  /** The transaction has committed. */
-  settle(): void {
-    this.#rootBefore = this.#root
-    this.#supersededBefore = this.#superseded.length
-    while (this.#touched.length > 0) this.#touched.pop()
+  /** Notes the present state. */
+  mark(mark: TreeMark): void {
+    mark.root = this.#root
+    mark.touched = this.#touched.length
+    mark.superseded = this.#released + this.#superseded.length
   }
 
-  /** The transaction was dropped: what it touched is read again from the device. */
-  turnBack(): void {
-    this.#root = this.#rootBefore
-    while (this.#touched.length > 0) {
+  /** What was touched since is read again, from the device or from what is still staged. */
+  rollbackTo(mark: TreeMark): void {
+    this.#root = mark.root!
+    while (this.#touched.length > mark.touched) {
       const leaf = this.#touched.pop()!
       this.#cache.delete(leaf)
       this.#memory.release(leaf)
     }
-    while (this.#superseded.length > this.#supersededBefore) {
+    while (
+      this.#superseded.length > 0 &&
+      this.#released + this.#superseded.length > mark.superseded
+    ) {
       this.#cache.set(this.#superseded.pop()!.leaf, true)
     }
+  }
+
+  /** The transaction has ended. */
+  end(): void {
+    while (this.#touched.length > 0) this.#touched.pop()
   }
 
   /** Gives up what no snapshot of `oldest` or later sees. */
@@ -267,21 +256,8 @@ export class Tree {
       this.#memory.release(this.#superseded[count++]!.leaf)
     }
     this.#superseded.splice(0, count)
-    this.#supersededBefore = this.#superseded.length
+    this.#released += count
   }
-}
-
-/** The end of the range of the leaf at the end of a way: the next leaf's low key; undefined for none. */
-export function endOf(
-  nodes: readonly Inner[],
-  at: readonly number[],
-  depth: number,
-): Uint8Array | undefined {
-  for (let i = depth - 1; i >= 0; i--) {
-    const next = nodes[i]!.keys[at[i]! + 1]
-    if (next !== undefined) return next
-  }
-  return undefined
 }
 
 function cachedLeaves(cacheBytes: number): number {

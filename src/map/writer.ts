@@ -1,6 +1,6 @@
 /**
- * Changes of the map. Each is staged in one transaction of the volume and made to memory at the same time;
- * when the transaction is refused, memory is turned back.
+ * Changes of the map. Each is staged in a transaction of the volume, the one under way or one of its own, and made to
+ * memory at the same time; the map takes part in the transaction, and memory goes back with it.
  *
  *   put, new key      the entry's bytes · its bit · its pointer in the leaf        three places, one record
  *   put, known key    the entry's bytes, where they fit what is there; else as a new one, the old one freed
@@ -10,10 +10,11 @@
  *
  * While a snapshot is held nothing is rewritten in place, and what a leaf loses is retired, not freed.
  */
-import type { Heap, Transaction, Volume } from '../index.js'
+import type { Heap, Participant, Transaction, Volume } from '../index.js'
 import { compareBytes, hashOf, headOf, separate } from './bytes.js'
 import type { Entries } from './entries.js'
 import type { HashIndex } from './hash-index.js'
+import type { Holds } from './holds.js'
 import {
   LEAF_BYTES,
   LEAF_MAGIC,
@@ -24,21 +25,14 @@ import {
   TYPE,
 } from './layout.js'
 import type { Leaf } from './leaf.js'
-import type { Retired } from './retired.js'
-import type { Tree } from './tree.js'
+import type { Change } from './operation.js'
+import { Path } from './path.js'
+import { type Retired, RetiredMark } from './retired.js'
+import { type Tree, TreeMark } from './tree.js'
 
 /** A leaf with at most so many entries moves to its left neighbour if both have at most so many. */
 const MERGE = { entries: 16, together: 48 }
 const NO_KEY: Uint8Array = new Uint8Array(0)
-
-/** A change of a batch. Key and value are the caller's, and so many bytes of them count. */
-export interface Change {
-  readonly key: Uint8Array
-  readonly keyBytes: number
-  /** Undefined to delete. */
-  readonly value: Uint8Array | undefined
-  readonly valueBytes: number
-}
 
 export interface WriterParts {
   readonly volume: Volume
@@ -47,28 +41,43 @@ export interface WriterParts {
   readonly entries: Entries
   readonly index: HashIndex
   readonly retired: Retired
+  readonly holds: Holds
 }
 
-export class Writer {
+/** A state of the map's memory to go back to. */
+class WriterMark {
+  readonly tree = new TreeMark()
+  readonly retired = new RetiredMark()
+  staged = 0
+  indexed = 0
+  holds = 0
+}
+
+export class Writer implements Participant {
   readonly #volume: Volume
   readonly #heap: Heap
   readonly #tree: Tree
   readonly #entries: Entries
   readonly #index: HashIndex
   readonly #retired: Retired
+  readonly #holds: Holds
+  readonly #path = new Path()
+  readonly #start = new WriterMark()
+  /** What the transaction under way has told the index: hashes, and pointers that were added, or with a minus removed. */
+  readonly #indexedHashes: number[] = []
+  readonly #indexedPointers: number[] = []
   readonly #leafWords = new Uint32Array(LEAF_BYTES / 4)
   readonly #leafBytes = new Uint8Array(this.#leafWords.buffer)
   readonly #slotBytes = this.#leafBytes.subarray(SLOTS_AT)
-  /** Between the beginning and the end of a change, when what is in memory is half of it. */
-  isUnderWay = false
   // The change under way: a function that is made once takes it from here.
   #changes: readonly Change[] | undefined
   /** A copy. */
   #key: Uint8Array = NO_KEY
   #isPut = false
-  #isStaged = false
-  /** Whether the index was told of what is staged. */
-  #isIndexed = false
+  /** Whether the map takes part in the transaction under way. */
+  #hasJoined = false
+  /** Whether more than one change may come in the transaction: then what is staged must be found. */
+  #mayContinue = false
   #deleted = 0
   readonly #work: (tx: Transaction) => void
 
@@ -79,7 +88,12 @@ export class Writer {
     this.#entries = parts.entries
     this.#index = parts.index
     this.#retired = parts.retired
-    this.#work = (tx) => this.#stage(tx)
+    this.#holds = parts.holds
+    this.#work = (tx) => {
+      if (!this.#hasJoined) this.#join(tx)
+      if (this.#mayContinue) this.#entries.tx = tx
+      this.#stage(tx)
+    }
   }
 
   put(key: Uint8Array, keyBytes: number, value: Uint8Array, valueBytes: number): void {
@@ -139,65 +153,122 @@ export class Writer {
 
   #run(): void {
     try {
-      this.#volume.transact(this.#work)
+      this.#volume.atomic(this.#work)
     } finally {
-      this.#end()
+      this.#forget()
     }
   }
 
   #runAsync(): Promise<void> {
     // The function has run, or was refused, when this returns; only the waiting is left.
     const durable = this.#volume.transactAsync(this.#work)
-    this.#end()
+    this.#forget()
     return durable
   }
 
   #begin(key: Uint8Array, isPut: boolean, changes: readonly Change[] | undefined): void {
-    this.isUnderWay = true
     this.#key = key
     this.#isPut = isPut
     this.#changes = changes
-    this.#isStaged = false
-    this.#isIndexed = false
     this.#deleted = 0
+    const isWithin = this.#volume.transaction !== undefined
+    this.#mayContinue = isWithin || changes !== undefined
+    if (this.#retired.isDue && !isWithin) {
+      this.#retired.release(this.#volume, this.#holds.oldest)
+    }
+  }
+
+  #forget(): void {
+    this.#changes = undefined
+    this.#key = NO_KEY
+    this.#entries.letGo()
+  }
+
+  #join(tx: Transaction): void {
+    tx.join(this)
+    this.#hasJoined = true
     this.#tree.begin()
-    this.#retired.begin()
-    this.#entries.isBatch = changes !== undefined
+    this.#note(this.#start)
+  }
+
+  #note(mark: WriterMark): void {
+    this.#tree.mark(mark.tree)
+    this.#retired.mark(mark.retired)
+    mark.staged = this.#entries.stagedCount
+    mark.indexed = this.#indexedHashes.length
+    mark.holds = this.#holds.within
+  }
+
+  mark(): WriterMark {
+    const mark = new WriterMark()
+    this.#note(mark)
+    return mark
+  }
+
+  rollbackTo(mark: WriterMark): void {
+    this.#entries.rollbackTo(mark.staged)
+    this.#tree.rollbackTo(mark.tree)
+    this.#retired.rollbackTo(mark.retired)
+    this.#holds.loseWithin(mark.holds)
+    while (this.#indexedHashes.length > mark.indexed) {
+      const hash = this.#indexedHashes.pop()!
+      const pointer = this.#indexedPointers.pop()!
+      if (pointer > 0) this.#index.remove(hash, pointer)
+      else this.#index.add(hash, -pointer)
+    }
+  }
+
+  rolledBack(): void {
+    this.rollbackTo(this.#start)
+    this.#end()
+  }
+
+  committed(): void {
+    this.#end()
+  }
+
+  #end(): void {
+    this.#hasJoined = false
+    this.#entries.end()
+    this.#tree.end()
+    this.#holds.endWithin()
+    while (this.#indexedHashes.length > 0) {
+      this.#indexedHashes.pop()
+      this.#indexedPointers.pop()
+    }
+  }
+
+  /** Whether the map has changes in the transaction under way. */
+  get isWithin(): boolean {
+    return this.#hasJoined
   }
 
   #stage(tx: Transaction): void {
     const changes = this.#changes
     if (changes === undefined) {
       this.#change(tx, this.#key, this.#isPut)
-    } else {
-      for (let i = 0; i < changes.length; i++) {
-        const { key, keyBytes, value, valueBytes } = changes[i]!
-        const isPut = value !== undefined
-        const own = isPut
-          ? this.#entries.take(key, keyBytes, value, valueBytes)
-          : this.#entries.takeKey(key, keyBytes)
-        this.#change(tx, own, isPut)
-      }
+      return
     }
-    this.#isStaged = true
+    for (let i = 0; i < changes.length; i++) {
+      const { key, keyBytes, value, valueBytes } = changes[i]!
+      const isPut = value !== undefined
+      const own = isPut
+        ? this.#entries.take(key, keyBytes, value, valueBytes)
+        : this.#entries.takeKey(key, keyBytes)
+      this.#change(tx, own, isPut)
+    }
   }
 
-  /**
-   * All is staged: what can fail behind that is the device, and then nothing is read or written any
-   * more. Else the transaction was refused.
-   */
-  #end(): void {
-    this.isUnderWay = false
-    this.#changes = undefined
-    this.#key = NO_KEY
-    this.#entries.settle(this.#isStaged)
-    if (this.#isStaged) {
-      this.#tree.settle()
-    } else {
-      this.#tree.turnBack()
-      this.#retired.turnBack()
-      if (this.#isIndexed) this.#index.clear()
-    }
+  #indexAdd(hash: number, pointer: number): void {
+    this.#indexedHashes.push(hash)
+    this.#indexedPointers.push(pointer)
+    this.#index.add(hash, pointer)
+  }
+
+  #indexRemove(hash: number, pointer: number): void {
+    this.#indexedHashes.push(hash)
+    this.#indexedPointers.push(-pointer)
+    this.#index.remove(hash, pointer)
   }
 
   /** Of a put the entry was taken. */
@@ -211,14 +282,14 @@ export class Writer {
       if (known !== 0 && entries.rewrite(tx, known, key)) return
     }
     // 2. Its leaf, and what that has.
-    const leaf = tree.trace(tree.root, key)
+    const leaf = tree.trace(tree.root, key, this.#path)
     const index = leaf.search(key, entries)
     if (!isPut) {
-      if (entries.isEqual) this.#remove(tx, leaf, index, hash)
-    } else if (entries.isEqual) {
+      if (index >= 0) this.#remove(tx, leaf, index, hash)
+    } else if (index >= 0) {
       this.#replace(tx, leaf, index, hash, key)
     } else {
-      this.#insert(tx, leaf, index, hash, key)
+      this.#insert(tx, leaf, ~index, hash, key)
     }
   }
 
@@ -226,30 +297,29 @@ export class Writer {
     const old = leaf.pointerAt(at)
     if (this.#tree.newest === 0 && this.#entries.rewrite(tx, old, key)) return
     const pointer = this.#entries.create(tx, key)
-    const own = this.#tree.own(leaf)
+    const own = this.#tree.own(leaf, this.#path)
     const slot = own.slotAt(at)
     this.#setSlot(tx, own, slot, pointer)
     own.setPointer(slot, pointer)
     this.#drop(tx, old, hash)
-    this.#index.add(hash, pointer)
+    this.#indexAdd(hash, pointer)
   }
 
   #insert(tx: Transaction, leaf: Leaf, index: number, hash: number, key: Uint8Array): void {
     const pointer = this.#entries.create(tx, key)
-    let own = this.#tree.own(leaf)
+    let own = this.#tree.own(leaf, this.#path)
     let at = index
     if (own.count === LEAF_SLOTS) {
       own = this.#split(tx, own, key, index)
-      at = own.search(key, this.#entries)
+      at = ~own.search(key, this.#entries)
     }
     const slot = own.insert(at, headOf(key, own.prefix), pointer)
     this.#setSlot(tx, own, slot, pointer)
-    this.#isIndexed = true
-    this.#index.add(hash, pointer)
+    this.#indexAdd(hash, pointer)
   }
 
   #remove(tx: Transaction, leaf: Leaf, index: number, hash: number): void {
-    const own = this.#tree.own(leaf)
+    const own = this.#tree.own(leaf, this.#path)
     this.#setSlot(tx, own, own.slotAt(index), 0)
     this.#drop(tx, own.pointerAt(index), hash)
     own.remove(index)
@@ -263,26 +333,25 @@ export class Writer {
 
   /** An entry that no leaf has any more. */
   #drop(tx: Transaction, pointer: number, hash: number): void {
-    this.#isIndexed = true
-    this.#index.remove(hash, pointer)
-    if (this.#tree.newest === 0) tx.freeObject(this.#heap, pointer)
+    this.#indexRemove(hash, pointer)
+    if (this.#tree.newest === 0) this.#heap.free(pointer)
     else this.#retired.add(tx, pointer, this.#tree.epoch)
   }
 
   /**
-   * Moves the upper half of a full leaf, the one that the tree has just found, to a new one. Returns
+   * Moves the upper half of a full leaf, the one at the end of the path, to a new one. Returns
    * the leaf in whose range `key` is. At the end of the map a full leaf stays as it is: keys that come
    * in order fill their leaves.
    */
   #split(tx: Transaction, leaf: Leaf, key: Uint8Array, index: number): Leaf {
     const tree = this.#tree
     const entries = this.#entries
-    const high = tree.high()
+    const high = this.#path.high()
     const isAppend = high === undefined && index === LEAF_SLOTS
     const middle = isAppend ? LEAF_SLOTS : LEAF_SLOTS / 2
     const last = entries.key(leaf.pointerAt(middle - 1))
     const low = separate(last, isAppend ? key : entries.key(leaf.pointerAt(middle)))
-    const pointer = tx.allocateObject(this.#heap, LEAF_BYTES, TYPE.LEAF)
+    const pointer = this.#heap.allocate(LEAF_BYTES, TYPE.LEAF)
     const right = tree.splitOff(leaf, middle, pointer, low, high)
     this.#leafWords.fill(0)
     for (let slot = 0; slot < right.count; slot++) this.#fillSlot(slot, right.pointerIn(slot))
@@ -294,7 +363,7 @@ export class Writer {
       tx.writeObject(this.#heap, leaf.pointer + SLOTS_AT, this.#slotBytes)
     }
     tree.refit(leaf, low)
-    tree.replace([leaf.low, low], [leaf, right])
+    tree.replace(this.#path, [leaf.low, low], [leaf, right])
     return compareBytes(key, low) < 0 ? leaf : right
   }
 
@@ -323,15 +392,16 @@ export class Writer {
     tx.writeObject(this.#heap, leaf.pointer, this.#leafBytes)
   }
 
-  /** Moves what a leaf has, the one that the tree has just found, to its left neighbour if there is room. */
+  /** Moves what a leaf has, the one at the end of the path, to its left neighbour if there is room. */
   #merge(tx: Transaction, leaf: Leaf): void {
     const tree = this.#tree
-    const high = tree.high()
-    const neighbour = tree.left()!
-    tree.trace(tree.root, neighbour.low)
+    const path = this.#path
+    const high = path.high()
+    const neighbour = path.left()!
+    tree.trace(tree.root, neighbour.low, path)
     const together = leaf.count === 0 ? LEAF_SLOTS : MERGE.together
     if (neighbour.count + leaf.count > together) return
-    const left = tree.own(neighbour)
+    const left = tree.own(neighbour, path)
     tree.refit(left, high)
     for (let i = 0; i < leaf.count; i++) {
       const pointer = leaf.pointerAt(i)
@@ -343,11 +413,11 @@ export class Writer {
       )
     }
     if (leaf.low.length > LOW_BYTES_MAX) {
-      tx.freeObject(this.#heap, tx.getObjectUint64(this.#heap, leaf.pointer + LOW_AT))
+      this.#heap.free(tx.getObjectUint64(this.#heap, leaf.pointer + LOW_AT))
     }
-    tx.freeObject(this.#heap, leaf.pointer)
-    tree.trace(tree.root, leaf.low)
-    tree.replace([], [])
+    this.#heap.free(leaf.pointer)
+    tree.trace(tree.root, leaf.low, path)
+    tree.replace(path, [], [])
     tree.drop(leaf)
   }
 }

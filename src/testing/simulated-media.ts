@@ -14,6 +14,7 @@
  * instants at which the lab cuts the power.
  */
 import { LINE_BYTES, PAGE_BYTES } from '../base/units.js'
+import { apart } from '../log/transaction-context.js'
 import { COUNTER, type Granularity, linesOf, type Mapping, Media } from '../media/media.js'
 import { fingerprintOf, mixLines } from './fingerprint.js'
 import { giveBufferBack, Image, takeBuffer } from './images.js'
@@ -343,7 +344,8 @@ export class SimulatedMedia extends Media {
   #pointOnly(kind: PointKind): void {
     if (this.onPoint === undefined) return
     this.#look()
-    this.onPoint(kind)
+    const { onPoint } = this
+    apart(() => onPoint(kind))
   }
 
   /** Page granularity: bytes handed to the kernel. */

@@ -1,6 +1,7 @@
 /** Volumes on images in memory. */
 import { MIB } from '../base/units.js'
 import { planGeometry } from '../layout/geometry.js'
+import { Lifecycle } from '../media/lifecycle.js'
 import { writeVolume } from '../volume/format.js'
 import { findSuperblock, loadVolume } from '../volume/load.js'
 import { Volume } from '../volume/volume.js'
@@ -39,8 +40,7 @@ export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
     read: (offset: number, length: number) => media.read(offset, length),
   }
   const found = findSuperblock(readable, 'the simulated device', readOnly)
-  const load = (checkWritable: () => void) =>
-    loadVolume({ media, found, alignBytes: 4096, readOnly, warmBytes: 0, checkWritable })
+  const lifecycle = new Lifecycle(media, readOnly)
   media.opening = true
   try {
     return new Volume(
@@ -48,13 +48,11 @@ export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
         path: ':memory:',
         kind: 'memory',
         backend: 'memory',
-        media,
         readable,
         residentBytes: () => undefined,
         close: () => media.close(),
       },
-      load,
-      readOnly,
+      loadVolume({ lifecycle, found, alignBytes: 4096, warmBytes: 0 }),
     )
   } finally {
     media.opening = false

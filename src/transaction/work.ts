@@ -1,13 +1,15 @@
-/** What is refused around a transaction: work that is no function or does not end with it, and another one within. */
+/** The function of a transaction, as a caller gives it, and what it must not return. */
 import { describe } from '../base/arguments.js'
 import { argumentTypeError, PlinthError } from '../base/errors.js'
 
+/** @throws TypeError ERR_INVALID_ARG_TYPE */
 export function checkWork(work: unknown): void {
   if (typeof work !== 'function') {
     throw argumentTypeError(`a function is wanted, not ${describe(work)}`)
   }
 }
 
+/** @throws PlinthError ERR_TX_PROMISE */
 export function refusePromise(result: unknown): void {
   if (
     result !== null &&
@@ -21,11 +23,4 @@ export function refusePromise(result: unknown): void {
       'the transaction function returned a promise; do the waiting outside: nothing was changed',
     )
   }
-}
-
-export function transactionActive(): PlinthError {
-  return new PlinthError(
-    'ERR_TX_ACTIVE',
-    'a transaction is under way; use its own methods inside the function',
-  )
 }

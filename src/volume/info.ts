@@ -60,6 +60,8 @@ export interface ChunkInfo {
   readonly offset: number
   /** Bytes, a multiple of the granule. */
   readonly size: number
+  /** Name of the heap that it belongs to. Undefined for a chunk of its own. */
+  readonly heap?: string
   /** Known bad blocks of it, lowest first: bytes from the chunk's start. Undefined for none. */
   readonly badBlocks?: readonly { readonly offset: number; readonly length: number }[]
   /**

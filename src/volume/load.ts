@@ -30,7 +30,9 @@ import {
 } from '../layout/superblock.js'
 import { Home } from '../log/home.js'
 import { Log, recordSeed } from '../log/log.js'
+import { TransactionContext } from '../log/transaction-context.js'
 import type { BadBlocks, Stretch } from '../media/bad-blocks.js'
+import type { Lifecycle } from '../media/lifecycle.js'
 import type { Media } from '../media/media.js'
 import {
   type Read,
@@ -78,8 +80,10 @@ export interface RecoveryLoss {
 export interface Loaded {
   readonly superblock: Superblock
   readonly geometry: Geometry
+  readonly lifecycle: Lifecycle
   readonly log: Log
   readonly table: ChunkTable
+  readonly context: TransactionContext
   readonly store: ChunkStore
   readonly recovery: Recovery
 }
@@ -245,22 +249,21 @@ function describedBy(superblock: Superblock, path: string): Geometry {
 }
 
 export interface LoadOptions {
-  readonly media: Media
+  readonly lifecycle: Lifecycle
   readonly found: Found
   readonly alignBytes: number
-  readonly readOnly: boolean
   readonly warmBytes: number
   /** A reader's chunks with bad blocks are shown, not refused. */
   readonly zeroBadBlocks?: boolean
   /** A reader goes without what is damaged. */
   readonly salvage?: boolean
-  readonly checkWritable: () => void
 }
 
 /** Recovers the volume on media and makes its parts. */
 export function loadVolume(options: LoadOptions): Loaded {
   const started = performance.now()
-  const { media, found, readOnly, salvage = false } = options
+  const { lifecycle, found, salvage = false } = options
+  const { media, readOnly } = lifecycle
   const { superblock, geometry } = found
   if (geometry.granuleBytes % options.alignBytes !== 0) {
     throw new PlinthError(
@@ -319,7 +322,7 @@ export function loadVolume(options: LoadOptions): Loaded {
     })
   }
   const log = new Log({
-    media,
+    lifecycle,
     geometry,
     anchors: areas.anchors,
     seed,
@@ -328,21 +331,22 @@ export function loadVolume(options: LoadOptions): Loaded {
     position,
     slotCounts: () => table.slotCounts(),
   })
+  const context = new TransactionContext(log)
   const store = new ChunkStore({
     geometry,
     table,
-    log,
+    context,
     warmBytes: options.warmBytes,
-    readOnly,
     zeroBadBlocks: options.zeroBadBlocks ?? false,
-    checkWritable: options.checkWritable,
     onMap: read && ((mapping) => read.changes.applyTo(mapping.bytes, mapping.offset)),
   })
   return {
     superblock,
     geometry,
+    lifecycle,
     log,
     table,
+    context,
     store,
     recovery: {
       clean: anchor.state === ANCHOR_STATE.CLOSED && replayed.records === 0,

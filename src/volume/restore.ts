@@ -9,14 +9,14 @@ import { checkOptions, describe } from '../base/arguments.js'
 import { argumentTypeError, argumentValueError } from '../base/errors.js'
 import { Device } from '../device/device.js'
 import { switched } from '../device/open.js'
-import { HEAP_NAME_PREFIX, HEAP_TYPE } from '../layout/heap.js'
+import { HEAP_TYPE } from '../layout/heap.js'
+import { HEAP_PREFIX, heapNameOf } from '../layout/heap-names.js'
 import { formatUuid, INCOMPATIBLE, volumeSeed } from '../layout/superblock.js'
 import { mapAreas } from './areas.js'
 import { formatDevice, type Identity } from './format.js'
 import type { ChunkInfo } from './info.js'
 import { findSuperblock, writeSuperblocks } from './load.js'
 import { FORMAT_OPTIONS, type FormatOptions } from './options.js'
-import type { Volume } from './volume.js'
 
 /** Options of `Volume.restore`. */
 export interface RestoreOptions extends FormatOptions {
@@ -26,22 +26,6 @@ export interface RestoreOptions extends FormatOptions {
    * @default a uuid and a time of its own
    */
   readonly like?: { readonly uuid: string; readonly created: Date } | undefined
-}
-
-/** A volume that is being restored. */
-export interface Restore {
-  /** Open for writing: allocate and write what belongs on it. */
-  readonly volume: Volume
-  /**
-   * Makes chunks with the ids, offsets and sizes that they had on another volume, chunks of heaps
-   * included, all in one transaction. Their contents are unspecified until they are written.
-   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE, ERR_TX_TOO_LARGE
-   */
-  place(chunks: readonly ChunkInfo[]): void
-  /** Closes the volume and makes it an ordinary one. Durable when it returns. */
-  finish(): void
-  /** Closes the volume and leaves it incomplete. */
-  abandon(): void
 }
 
 /** Formats the device as one that is being restored. */
@@ -64,9 +48,8 @@ export function checkPlaced(chunks: unknown): asserts chunks is readonly ChunkIn
       throw argumentTypeError(`a chunk must be an object, not ${describe(chunk)}`)
     }
     const { name, type } = chunk as Partial<ChunkInfo>
-    const isNamed = typeof name === 'string' && name.length > HEAP_NAME_PREFIX.length
-    if (type === HEAP_TYPE.HEAP && !(isNamed && name.startsWith(HEAP_NAME_PREFIX))) {
-      throw argumentValueError(`the name of a heap's chunk must begin with ${HEAP_NAME_PREFIX}`)
+    if (type === HEAP_TYPE.HEAP && !heapNameOf(name, type)) {
+      throw argumentValueError(`the name of a heap's chunk must begin with ${HEAP_PREFIX}`)
     }
   }
 }

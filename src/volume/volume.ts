@@ -1,6 +1,7 @@
 /** The volume: the front door. */
 import type { Chunk } from '../allocator/chunk.js'
 import { insideOf } from '../allocator/chunk.js'
+import { ChunkChanges, refuseOwnType } from '../allocator/chunk-changes.js'
 import type { AllocateOptions } from '../allocator/chunk-store.js'
 import { checkPath } from '../base/arguments.js'
 import { PlinthError } from '../base/errors.js'
@@ -13,16 +14,17 @@ import type { DeviceKind } from '../device/identify.js'
 import type { Backend } from '../device/mapper.js'
 import type { VolumeRange } from '../device/residency.js'
 import type { Heap } from '../heap/heap.js'
-import { type HeapOptions, Heaps } from '../heap/heaps.js'
+import { HeapDirectory, type HeapOptions } from '../heap/heap-directory.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
-import { formatUuid, labelOf, volumeSeed } from '../layout/superblock.js'
-import { isObserved, observe, refuseSubscriber } from '../log/diagnostics.js'
+import { formatUuid, volumeSeed } from '../layout/superblock.js'
+import { isObserved, observe } from '../log/diagnostics.js'
 import type { Log } from '../log/log.js'
-import { countersOf, type Media } from '../media/media.js'
-import { refuseOwnType, Transaction } from '../transaction/transaction.js'
-import { checkWork, refusePromise, transactionActive } from '../transaction/work.js'
-import { areasOf } from './areas.js'
+import type { TransactionContext } from '../log/transaction-context.js'
+import { Lifecycle } from '../media/lifecycle.js'
+import { Transaction } from '../transaction/transaction.js'
+import { checkWork, refusePromise } from '../transaction/work.js'
+import { chunksOf, infoOf, statsOf } from './describe.js'
 import { formatDevice } from './format.js'
 import type { ChunkInfo, VolumeInfo, VolumeStats } from './info.js'
 import { checkAt, repairAt } from './inspect.js'
@@ -37,13 +39,7 @@ import {
 import { type Probe, probe } from './probe.js'
 import { checkRanges } from './ranges.js'
 import { release } from './release.js'
-import {
-  checkPlaced,
-  complete,
-  formatIncomplete,
-  type Restore,
-  type RestoreOptions,
-} from './restore.js'
+import { checkPlaced, complete, formatIncomplete, type RestoreOptions } from './restore.js'
 import { wipeDevice } from './wipe.js'
 
 /** What a volume stands on: a device, or media of a test. */
@@ -51,7 +47,6 @@ interface Standing {
   readonly path: string
   readonly kind: DeviceKind | 'memory'
   readonly backend: Backend | 'memory'
-  readonly media: Media
   /** What is on the device, beside any mapping. */
   readonly readable: Readable
   /** Undefined where there is no page cache, or the kernel does not tell. */
@@ -59,10 +54,21 @@ interface Standing {
   close(): void
 }
 
-type State = 'open' | 'closed'
-
-/** The last moment that a Date can hold, in milliseconds since 1970 (ECMAScript, Time Values and Time Range). */
-const DATE_MAX = 8.64e15
+/** A volume that is being restored. */
+export interface Restore {
+  /** Open for writing: allocate and write what belongs on it. */
+  readonly volume: Volume
+  /**
+   * Makes chunks with the ids, offsets and sizes that they had on another volume, chunks of heaps
+   * included, all in one transaction. Their contents are unspecified until they are written.
+   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE, ERR_TX_TOO_LARGE
+   */
+  place(chunks: readonly ChunkInfo[]): void
+  /** Closes the volume and makes it an ordinary one. Durable when it returns. */
+  finish(): void
+  /** Closes the volume and leaves it incomplete. */
+  abandon(): void
+}
 
 /**
  * A formatted device, held open by one owner.
@@ -72,15 +78,15 @@ const DATE_MAX = 8.64e15
  */
 export class Volume {
   readonly #standing: Standing
-  readonly #media: Media
   readonly #loaded: Loaded
+  readonly #lifecycle: Lifecycle
   readonly #log: Log
-  readonly #heaps: Heaps
+  readonly #context: TransactionContext
+  readonly #chunks: ChunkChanges
+  readonly #heaps: HeapDirectory
   readonly #transaction: Transaction
-  readonly #readOnly: boolean
   /** Whether `ownedChunk` gives chunks of heaps. */
   #ownedAreReachable: boolean
-  #state: State = 'open'
 
   /**
    * Makes a volume of a device: a file (created when it does not exist and `size` is given), a
@@ -124,28 +130,25 @@ export class Volume {
       const found = findStored(device, path, readOnly, restoring)
       const media = device.media(found.geometry.sizeBytes, sparse)
       const { kind, alignBytes } = device
+      const lifecycle = new Lifecycle(media, readOnly)
+      const loaded = loadVolume({
+        lifecycle,
+        found,
+        alignBytes,
+        warmBytes,
+        zeroBadBlocks,
+        salvage,
+      })
       return new Volume(
         {
           path,
           kind,
           backend: device.backend,
-          media,
           readable: device,
           residentBytes: (ranges) => device.residentBytes(ranges),
           close: () => device.close(),
         },
-        (checkWritable) =>
-          loadVolume({
-            media,
-            found,
-            alignBytes,
-            readOnly,
-            warmBytes,
-            zeroBadBlocks,
-            salvage,
-            checkWritable,
-          }),
-        readOnly,
+        loaded,
       )
     } catch (error) {
       device.close()
@@ -169,12 +172,12 @@ export class Volume {
       volume,
       place: (chunks) => {
         checkPlaced(chunks)
-        volume.transact((tx) => {
-          for (const chunk of chunks) tx.place(chunk)
+        volume.transact(() => {
+          for (const chunk of chunks) volume.#chunks.place(chunk)
         })
       },
       finish: () => {
-        volume.#checkOpen()
+        volume.#lifecycle.checkOpen()
         volume.close()
         complete(path, volume.info.uuid, open)
       },
@@ -217,23 +220,23 @@ export class Volume {
   }
 
   /** @internal Volumes come from `open`. */
-  constructor(standing: Standing, load: (checkWritable: () => void) => Loaded, readOnly: boolean) {
+  constructor(standing: Standing, loaded: Loaded) {
+    const { store, geometry, superblock, log, context, lifecycle } = loaded
     this.#standing = standing
-    this.#media = standing.media
-    this.#readOnly = readOnly
-    this.#ownedAreReachable = readOnly
-    this.#loaded = load(() => this.#checkWritable())
-    const { store, geometry, superblock, log } = this.#loaded
+    this.#loaded = loaded
+    this.#lifecycle = lifecycle
     this.#log = log
+    this.#context = context
+    this.#ownedAreReachable = lifecycle.readOnly
     log.volume = { path: standing.path, uuid: formatUuid(superblock.uuid) }
-    const seed = volumeSeed(superblock.uuid)
-    this.#heaps = new Heaps(store, geometry, seed, () => this.#checkOpen())
-    this.#transaction = new Transaction(store, this.#heaps)
+    this.#chunks = new ChunkChanges(store, context)
+    this.#heaps = new HeapDirectory(store, context, geometry, volumeSeed(superblock.uuid))
+    this.#transaction = new Transaction(store, this.#heaps, context)
   }
 
   /** False after `close`. */
   get isOpen(): boolean {
-    return this.#state === 'open'
+    return !this.#lifecycle.isClosed
   }
 
   /**
@@ -243,25 +246,12 @@ export class Volume {
    *   `plinth:operation` that is being told of this volume
    */
   ensureUsable(): void {
-    this.#checkOpen()
+    this.#lifecycle.checkOpen()
   }
 
   /** What this volume is and how it is used. Can be asked of a closed one too. */
   get info(): VolumeInfo {
-    const { superblock, geometry } = this.#loaded
-    const label = labelOf(superblock)
-    return {
-      path: this.#standing.path,
-      uuid: formatUuid(superblock.uuid),
-      label: label === '' ? undefined : label,
-      size: geometry.sizeBytes,
-      granule: geometry.granuleBytes,
-      kind: this.#standing.kind,
-      granularity: this.#media.granularity,
-      backend: this.#standing.backend,
-      readOnly: this.#readOnly,
-      created: new Date(Math.min(superblock.created, DATE_MAX)),
-    }
+    return infoOf(this.#standing, this.#loaded)
   }
 
   /** What recovery did when the volume was opened. */
@@ -275,64 +265,63 @@ export class Volume {
    * @throws PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED
    */
   stats(): VolumeStats {
-    this.#checkOpen()
-    const { geometry, table, log, store } = this.#loaded
-    const { granuleBytes, granules } = geometry
-    const { free, longest, runs } = table.granules
-    return {
-      dataBytes: granules * granuleBytes,
-      usedBytes: (granules - free - table.keptOut.size) * granuleBytes,
-      freeBytes: free * granuleBytes,
-      badBytes: table.keptOut.size * granuleBytes,
-      largestFreeBytes: longest * granuleBytes,
-      freeRuns: runs,
-      fragmentation: free === 0 ? 0 : 1 - longest / free,
-      chunks: table.chunks,
-      logBytes: log.capacityBytes,
-      logUsedBytes: log.usedBytes,
-      areas: areasOf(geometry),
-      checkpoints: log.checkpoints,
-      warmBytes: store.warmBytes,
-      counters: countersOf(this.#media.counters),
-    }
+    this.#lifecycle.checkOpen()
+    return statsOf(this.#loaded)
   }
 
   /**
-   * Allocates a chunk. Durable when it returns, with one fence (one barrier on page granularity;
-   * `zero` costs its own).
-   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE, ERR_TX_ACTIVE,
+   * Allocates a chunk. Inside `transact` it is part of that, and its handle may be used at once; else it is durable
+   * when this returns, with one fence (one barrier on page granularity). `zero` costs its own.
+   * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE, ERR_TX_TOO_LARGE,
    *   ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   allocate(options: AllocateOptions): Chunk {
     if (isObserved(this.#log)) return observe('allocate', this.#log, this, this.allocate, options)
-    this.#begin()
-    const tx = this.#transaction
+    const context = this.#context
+    const isAlone = context.enter()
+    let chunk: Chunk
     try {
-      const chunk = tx.allocate(options)
-      tx.commit()
-      return chunk
+      chunk = this.#chunks.allocate(options)
+      if (isAlone) context.commit()
     } catch (error) {
-      tx.rollback()
+      if (isAlone) context.rollback()
       throw error
     }
+    if (isAlone) context.finish()
+    return chunk
   }
 
   /**
-   * Frees a chunk. Durable when it returns, with one fence; its views are empty then. Never fails
-   * for want of space.
-   * @throws PlinthError ERR_CHUNK_CLOSED, ERR_TX_ACTIVE, ERR_READ_ONLY, ERR_VOLUME_FAILED
+   * Frees a chunk. Inside `transact` it is part of that: its views are emptied and its space can be had again when
+   * that has committed; its name at once. Else it is durable when this returns, with one fence, and its views are
+   * empty. Never fails for want of space.
+   * @throws PlinthError ERR_CHUNK_CLOSED, ERR_TX_TOO_LARGE, ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   free(chunk: Chunk): void {
     if (isObserved(this.#log)) return void observe('free', this.#log, this, this.free, chunk)
-    this.#begin()
-    const tx = this.#transaction
+    const context = this.#context
+    const isAlone = context.enter()
     try {
-      tx.free(chunk)
-      tx.commit()
+      this.#chunks.free(chunk)
+      if (isAlone) context.commit()
     } catch (error) {
-      tx.rollback()
+      if (isAlone) context.rollback()
       throw error
     }
+    if (isAlone) context.finish()
+  }
+
+  /**
+   * Gives a chunk another name, or with undefined none. Inside `transact` it is part of that; else it is durable
+   * when this returns, with one fence.
+   * @throws PlinthError ERR_CHUNK_EXISTS, ERR_CHUNK_NOT_FOUND for a reservation, ERR_CHUNK_CLOSED, ERR_TX_TOO_LARGE,
+   *   ERR_READ_ONLY, ERR_VOLUME_FAILED
+   */
+  rename(chunk: Chunk, name: string | undefined): void {
+    if (isObserved(this.#log)) {
+      return void observe('rename', this.#log, this, this.rename, chunk, name)
+    }
+    this.#context.run(() => this.#chunks.rename(chunk, name))
   }
 
   /**
@@ -342,27 +331,27 @@ export class Volume {
    */
   reserve(options: AllocateOptions): Chunk {
     if (isObserved(this.#log)) return observe('reserve', this.#log, this, this.reserve, options)
-    this.#checkWritable()
+    this.#lifecycle.checkWritable()
     refuseOwnType(options)
     return this.#loaded.store.reserve(options)
   }
 
   /**
-   * Makes a reserved chunk exist. Durable when it returns, with one fence. Its contents are durable as
-   * far as they were persisted before.
-   * @throws PlinthError ERR_CHUNK_EXISTS when it is not a reservation, ERR_TX_ACTIVE
+   * Makes a reserved chunk exist. Inside `transact` it is part of that; else it is durable when this returns, with one
+   * fence. Its contents are durable as far as they were persisted before.
+   * @throws PlinthError ERR_CHUNK_EXISTS when it is not a reservation, ERR_TX_TOO_LARGE
    */
   publish(chunk: Chunk): void {
     if (isObserved(this.#log)) return void observe('publish', this.#log, this, this.publish, chunk)
-    this.transact((tx) => tx.publish(chunk))
+    this.#context.run(() => this.#chunks.publish(chunk))
   }
 
   /** Drops a reservation: nothing was or is written. */
   cancel(chunk: Chunk): void {
     if (isObserved(this.#log)) return void observe('cancel', this.#log, this, this.cancel, chunk)
-    this.#checkWritable()
+    this.#lifecycle.checkWritable()
     this.#loaded.store.check(chunk)
-    if (this.#transaction.isActive) throw transactionActive()
+    this.#context.checkIdle()
     if (insideOf(chunk).state !== 'reserved') {
       throw new PlinthError('ERR_CHUNK_EXISTS', `chunk ${chunk.id} is not a reservation`)
     }
@@ -387,7 +376,7 @@ export class Volume {
    * @throws PlinthError ERR_CHUNK_OWNED for a chunk of a heap
    */
   findChunk(nameOrId: string | number): Chunk | undefined {
-    this.#checkOpen()
+    this.#lifecycle.checkOpen()
     const chunk = this.#loaded.store.find(nameOrId)
     if (chunk?.type?.startsWith(OWN_TYPE_PREFIX)) {
       throw new PlinthError(
@@ -404,7 +393,7 @@ export class Volume {
    * @throws PlinthError ERR_CHUNK_NOT_FOUND, ERR_CHUNK_OWNED
    */
   ownedChunk(id: number): Chunk {
-    this.#checkOpen()
+    this.#lifecycle.checkOpen()
     if (!this.#ownedAreReachable) return this.chunk(id)
     const chunk = typeof id === 'number' ? this.#loaded.store.find(id) : undefined
     if (chunk === undefined) {
@@ -415,35 +404,29 @@ export class Volume {
 
   /**
    * The heap of this name; made when there is none. Two calls give the same. Opening reads the chunk
-   * table and the heap's header: slabs are read when they are first needed.
-   * @throws PlinthError ERR_NO_SPACE, ERR_HEAP_CLASSES, ERR_HEAP_NOT_FOUND (readers), ERR_VOLUME_CORRUPT
+   * table and the heap's header: slabs are read when they are first needed. Inside a transaction none is made.
+   * @throws PlinthError ERR_NO_SPACE, ERR_TX_ACTIVE when one would be made inside a transaction, ERR_HEAP_CLASSES, ERR_HEAP_NOT_FOUND (readers), ERR_VOLUME_CORRUPT
    */
   heap(name: string, options?: HeapOptions): Heap {
     if (isObserved(this.#log))
       return observe('heap.open', this.#log, this, this.heap, name, options)
-    this.#checkOpen()
-    if (this.#transaction.isActive) throw transactionActive()
-    return this.#heaps.open(name, options, this.#readOnly)
+    this.#lifecycle.checkOpen()
+    return this.#heaps.open(name, options, this.#lifecycle.readOnly)
+  }
+
+  /**
+   * Names of all heaps, in order.
+   * @throws PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED
+   */
+  heaps(): string[] {
+    this.#lifecycle.checkOpen()
+    return this.#heaps.names().sort()
   }
 
   /** All chunks, lowest offset first. */
   chunks(): ChunkInfo[] {
-    this.#checkOpen()
-    const { table, geometry } = this.#loaded
-    return table.slotsInOrder().map((slot) => {
-      const offset = geometry.dataAt + table.startOf(slot) * geometry.granuleBytes
-      const size = table.granulesOf(slot) * geometry.granuleBytes
-      const badBlocks = this.#media.badBlocks.inside(offset, size)
-      return {
-        id: table.idOf(slot),
-        name: table.nameOf(slot)?.string,
-        type: table.typeOf(slot)?.string,
-        offset,
-        size,
-        ...(badBlocks.length > 0 && { badBlocks }),
-        ...(this.recovery.loss !== undefined && { unverified: true }),
-      }
-    })
+    this.#lifecycle.checkOpen()
+    return chunksOf(this.#loaded)
   }
 
   /**
@@ -457,7 +440,7 @@ export class Volume {
    * @throws PlinthError ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED, ERR_DEVICE_IO
    */
   residentBytes(ranges: readonly VolumeRange[]): number[] | undefined {
-    this.#checkOpen()
+    this.#lifecycle.checkOpen()
     checkRanges(ranges, this.#loaded.geometry.sizeBytes)
     return this.#standing.residentBytes(ranges)
   }
@@ -472,17 +455,19 @@ export class Volume {
   transact<T>(work: (tx: Transaction) => T): T {
     if (isObserved(this.#log)) return observe('transact', this.#log, this, this.transact<T>, work)
     checkWork(work)
-    this.#begin()
-    const tx = this.#transaction
+    const context = this.#context
+    context.begin()
+    let result: T
     try {
-      const result = work(tx)
+      result = work(this.#transaction)
       if (result !== undefined) refusePromise(result)
-      tx.commit()
-      return result
+      context.commit()
     } catch (error) {
-      tx.rollback()
+      context.rollback()
       throw error
     }
+    context.finish()
+    return result
   }
 
   /**
@@ -493,29 +478,55 @@ export class Volume {
   transactAsync<T>(work: (tx: Transaction) => T): Promise<T> {
     if (isObserved(this.#log))
       return observe('transactAsync', this.#log, this, this.transactAsync<T>, work)
+    const context = this.#context
     try {
       checkWork(work)
-      this.#begin()
+      context.begin()
     } catch (error) {
       return Promise.reject(error)
     }
-    const tx = this.#transaction
+    let result: T
+    let durable: Promise<void>
     try {
-      const result = work(tx)
+      result = work(this.#transaction)
       if (result !== undefined) refusePromise(result)
-      const durable = tx.commitAsync()
-      // Most return nothing: they share the promise of their barrier.
-      return result === undefined ? (durable as Promise<T>) : durable.then(() => result)
+      durable = context.commitAsync()
     } catch (error) {
-      tx.rollback()
+      context.rollback()
       return Promise.reject(error)
     }
+    context.finish()
+    // Most return nothing: they share the promise of their barrier.
+    return result === undefined ? (durable as Promise<T>) : durable.then(() => result)
+  }
+
+  /**
+   * Runs a synchronous function as a part of the transaction under way, all of it or, when it throws, nothing; where
+   * there is none, as `transact`. This is how structures that stand on a volume offer calls that are atomic wherever
+   * they are made.
+   * @returns what the function returns
+   * @throws PlinthError as `transact`; ERR_TX_ACTIVE when a transaction of another volume is under way, which this
+   *   would not be part of
+   */
+  atomic<T>(work: (tx: Transaction) => T): T {
+    const context = this.#context
+    if (context.isActive) {
+      checkWork(work)
+      return context.savepoint(work, this.#transaction)
+    }
+    context.checkAlone()
+    return this.transact(work)
+  }
+
+  /** The transaction under way, for structures that take part in it wherever they are called; undefined for none. */
+  get transaction(): Transaction | undefined {
+    return this.#context.isActive ? this.#transaction : undefined
   }
 
   /** Orders every `chunk.flush` before it: what was flushed is durable when it returns. */
   fence(): void {
     if (isObserved(this.#log)) return void observe('fence', this.#log, this, this.fence)
-    this.#checkWritable()
+    this.#lifecycle.checkWritable()
     this.#log.fence()
   }
 
@@ -525,7 +536,7 @@ export class Volume {
    */
   checkpoint(): void {
     if (isObserved(this.#log)) return void observe('checkpoint', this.#log, this, this.checkpoint)
-    this.#checkWritable()
+    this.#lifecycle.checkWritable()
     this.#log.checkpoint()
   }
 
@@ -536,10 +547,10 @@ export class Volume {
    */
   check(): Finding[] {
     if (isObserved(this.#log)) return observe('check', this.#log, this, this.check)
-    this.#checkOpen()
-    if (this.#transaction.isActive) throw transactionActive()
+    this.#lifecycle.checkOpen()
+    this.#context.checkIdle()
     const { table, store, log } = this.#loaded
-    if (!this.#readOnly) log.settle()
+    if (!this.#lifecycle.readOnly) log.settle()
     return checkDevice(this.#standing.readable, {
       table,
       isReserved: (slot) => insideOf(store.handle(slot)).state === 'reserved',
@@ -555,17 +566,17 @@ export class Volume {
    *   for the next opening to find out. All is released when it throws.
    */
   close(): void {
-    if (this.#state === 'closed') return
-    refuseSubscriber(this.#log)
+    if (this.#lifecycle.isClosed) return
+    this.#lifecycle.refuseSubscriber()
     if (isObserved(this.#log)) return void observe('close', this.#log, this, this.close)
-    if (this.#transaction.isActive) throw transactionActive()
-    this.#state = 'closed'
+    this.#context.checkIdle()
+    this.#lifecycle.close()
     const { store, log } = this.#loaded
-    release(this.#media.failure, [
+    release(this.#lifecycle.media.failure, [
       () => this.#heaps.close(),
       () => store.closeAll(),
       // As it was left where not all could be made durable: the next opening recovers.
-      (first) => void (this.#readOnly || first || log.checkpoint(ANCHOR_STATE.CLOSED)),
+      (first) => void (this.#lifecycle.readOnly || first || log.checkpoint(ANCHOR_STATE.CLOSED)),
       () => this.#standing.close(),
     ])
   }
@@ -573,26 +584,5 @@ export class Volume {
   /** The same as `close`, for `using`. */
   [Symbol.dispose](): void {
     this.close()
-  }
-
-  #begin(): void {
-    this.#checkWritable()
-    if (this.#transaction.isActive) throw transactionActive()
-    this.#transaction.begin()
-  }
-
-  #checkOpen(): void {
-    if (this.#state === 'closed') {
-      throw new PlinthError('ERR_VOLUME_CLOSED', 'the volume is closed')
-    }
-    if (this.#media.failure !== undefined) throw this.#media.failure
-    if (this.#log.isTelling) refuseSubscriber(this.#log)
-  }
-
-  #checkWritable(): void {
-    this.#checkOpen()
-    if (this.#readOnly) {
-      throw new PlinthError('ERR_READ_ONLY', 'the volume was opened with readOnly')
-    }
   }
 }

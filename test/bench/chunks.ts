@@ -92,10 +92,10 @@ function useHalfFull(made: SparseVolume): Used {
   const { dataBytes } = volume.stats()
   let left = dataBytes / GRANULE_BYTES
   while (left >= 8) {
-    volume.transact((tx) => {
+    volume.transact(() => {
       for (let i = 0; i < 64 && left >= 8; i++) {
         const granules = 1 + lengths[(live.length + rest.length) % lengths.length]!
-        const chunk = tx.allocate({ size: granules * GRANULE_BYTES })
+        const chunk = volume.allocate({ size: granules * GRANULE_BYTES })
         left -= granules
         if (lengths[left % lengths.length]! < 4) live.push(chunk)
         else rest.push(chunk)
@@ -103,8 +103,8 @@ function useHalfFull(made: SparseVolume): Used {
     })
   }
   for (let at = 0; at < rest.length; at += 64) {
-    volume.transact((tx) => {
-      for (const chunk of rest.slice(at, at + 64)) tx.free(chunk)
+    volume.transact(() => {
+      for (const chunk of rest.slice(at, at + 64)) volume.free(chunk)
     })
   }
   const victims = scattered(2 ** 16, live.length)

@@ -1,5 +1,7 @@
 /** What a durable operation costs where the processor's caches are flushed, beside what it is made of. */
 import diagnostics from 'node:diagnostics_channel'
+import { insideOf } from '../../src/allocator/chunk.js'
+import type { ChunkStore } from '../../src/allocator/chunk-store.js'
 import { LINE_BYTES, MIB } from '../../src/base/units.js'
 import { RECORD_HEADER_BYTES } from '../../src/layout/record.js'
 import { MAILBOX, Staging } from '../../src/media/staging.js'
@@ -234,12 +236,14 @@ function commit(scratch: Scratch, name: string, place: Places, chunkBytes: numbe
 function commitBare(scratch: Scratch, name: string): Case {
   const { volume, chunk, close } = open(scratch, HOT_BYTES)
   const bytes = new Uint8Array(64).fill(7)
+  const { context } = insideOf(chunk).store as ChunkStore
   const tx = volume.transact((tx) => ({ tx })).tx
   let done = 0
   const once = () => {
-    tx.begin()
+    context.begin()
     tx.write(chunk, inOrder(done++), bytes)
-    tx.commit()
+    context.commit()
+    context.finish()
   }
   return {
     ...laps(volume, name, once),

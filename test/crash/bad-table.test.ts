@@ -23,15 +23,15 @@ const life: [what: string, step: (volume: Volume) => unknown][] = [
   ['allocate', (volume) => volume.allocate({ size: 4096, name: 'a' })],
   ['allocate another', (volume) => volume.allocate({ size: 8192, name: 'b' })],
   ['checkpoint', (volume) => volume.checkpoint()],
-  ['rename', (volume) => volume.transact((tx) => tx.rename(volume.chunk('a'), 'c'))],
+  ['rename', (volume) => volume.transact(() => volume.rename(volume.chunk('a'), 'c'))],
   ['free', (volume) => volume.free(volume.chunk('b'))],
   ['checkpoint again', (volume) => volume.checkpoint()],
   [
     'all at once',
     (volume) =>
-      volume.transact((tx) => {
-        tx.free(volume.chunk('c'))
-        for (const name of ['d', 'e']) tx.allocate({ size: 4096, name })
+      volume.transact(() => {
+        volume.free(volume.chunk('c'))
+        for (const name of ['d', 'e']) volume.allocate({ size: 4096, name })
       }),
   ],
   ['close', (volume) => volume.close()],

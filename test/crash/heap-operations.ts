@@ -62,10 +62,10 @@ export const HEAP_OPERATIONS: readonly HeapOperation[] = [
     run(volume, model) {
       const [first] = model.objects
       if (first === undefined) return undefined
-      volume.transact((tx) => {
+      volume.transact(() => {
         const heap = heapOf(volume)
-        tx.freeObject(heap, first.pointer)
-        if (model.root === first.pointer) tx.setRoot(heap, 0)
+        heap.free(first.pointer)
+        if (model.root === first.pointer) heap.setRoot(0)
       })
       return without(model, first.pointer)
     },
@@ -97,10 +97,10 @@ export const HEAP_OPERATIONS: readonly HeapOperation[] = [
       const heap = volume.heap(HEAP_NAME)
       const [first] = model.objects
       const pointer = volume.transact((tx) => {
-        const made = tx.allocateObject(heap, sizeOf(model))
+        const made = heap.allocate(sizeOf(model))
         tx.writeObject(heap, made, contents(model.next))
-        if (first !== undefined) tx.freeObject(heap, first.pointer)
-        tx.setRoot(heap, made)
+        if (first !== undefined) heap.free(first.pointer)
+        heap.setRoot(made)
         return made
       })
       const after = first === undefined ? model : without(model, first.pointer)
@@ -124,8 +124,8 @@ export const HEAP_OPERATIONS: readonly HeapOperation[] = [
       const heap = volume.heap(HEAP_NAME)
       try {
         volume.transact((tx) => {
-          for (const { pointer } of model.objects) tx.freeObject(heap, pointer)
-          for (const size of SIZES) tx.writeObject(heap, tx.allocateObject(heap, size), contents(9))
+          for (const { pointer } of model.objects) heap.free(pointer)
+          for (const size of SIZES) tx.writeObject(heap, heap.allocate(size), contents(9))
           throw new RangeError('abort')
         })
       } catch (error) {
@@ -139,9 +139,9 @@ export const HEAP_OPERATIONS: readonly HeapOperation[] = [
     run(volume, model) {
       if (model.objects.length === 0) return undefined
       const heap = volume.heap(HEAP_NAME)
-      volume.transact((tx) => {
-        for (const { pointer } of model.objects) tx.freeObject(heap, pointer)
-        tx.setRoot(heap, 0)
+      volume.transact(() => {
+        for (const { pointer } of model.objects) heap.free(pointer)
+        heap.setRoot(0)
       })
       return { objects: [], root: 0, next: model.next + 1 }
     },
@@ -151,9 +151,7 @@ export const HEAP_OPERATIONS: readonly HeapOperation[] = [
     run(volume, model) {
       // New slabs and chunks: more blocks of a page than a unit has.
       const heap = volume.heap(HEAP_NAME)
-      const made = volume.transact((tx) =>
-        Array.from({ length: 6 }, () => tx.allocateObject(heap, 2000)),
-      )
+      const made = volume.transact(() => Array.from({ length: 6 }, () => heap.allocate(2000)))
       return made.reduce((state, pointer) => withObject(state, pointer, undefined), model)
     },
   },

@@ -331,9 +331,9 @@ function busy(volume: Volume): void {
   for (const { id, name } of volume.chunks()) {
     const chunk = volume.chunk(id)
     const bytes = chunk.bytes.slice(0, 64)
-    volume.transact((tx) => tx.rename(chunk, 'for a while'))
+    volume.transact(() => volume.rename(chunk, 'for a while'))
     volume.transact((tx) => {
-      tx.rename(chunk, name)
+      volume.rename(chunk, name)
       tx.write(chunk, 0, bytes)
     })
     volume.checkpoint()

@@ -108,7 +108,7 @@ export const SCENARIOS: readonly Scenario[] = [
       volume.allocate({ size: 4096, name: 'a' })
       volume.checkpoint()
       const old = setup.durable.slice(TABLE_AT, TABLE_AT + 128)
-      volume.transact((tx) => tx.rename(volume.chunk('a'), 'b'))
+      volume.transact(() => volume.rename(volume.chunk('a'), 'b'))
       volume.close()
       for (const at of [TABLE_AT, geometry.tableCopyAt]) {
         const image = setup.durable.slice()

@@ -156,7 +156,7 @@ const CHUNK_OPERATIONS: readonly Operation[] = [
       const [first, ...rest] = model.chunks
       if (first === undefined) return undefined
       const name = `r${model.next}`
-      volume.transact((tx) => tx.rename(chunkOf(volume, first), name))
+      volume.transact(() => volume.rename(chunkOf(volume, first), name))
       return { ...model, chunks: [{ ...first, name }, ...rest], next: model.next + 1 }
     },
   },
@@ -178,10 +178,10 @@ const CHUNK_OPERATIONS: readonly Operation[] = [
       const name = `t${model.next}`
       let made: Chunk | undefined
       volume.transact((tx) => {
-        made = tx.allocate({ size: 4096, name, type: 'lab' })
+        made = volume.allocate({ size: 4096, name, type: 'lab' })
         tx.write(made, CELL_BYTES, cellBytes(model.next))
         tx.write(chunkOf(volume, last), 3 * CELL_BYTES + 0, cellBytes(model.next))
-        if (last !== first) tx.free(chunkOf(volume, first))
+        if (last !== first) volume.free(chunkOf(volume, first))
       })
       let after = withCell(model, model.chunks.length - 1, 3, model.next)
       if (last !== first) after = { ...after, chunks: after.chunks.slice(1) }
@@ -197,7 +197,7 @@ const CHUNK_OPERATIONS: readonly Operation[] = [
         () =>
           volume.transact((tx) => {
             tx.write(chunkOf(volume, model.chunks[0]!), 0, cellBytes(999))
-            tx.free(chunkOf(volume, model.chunks[0]!))
+            volume.free(chunkOf(volume, model.chunks[0]!))
             throw stop
           }),
         stop,
@@ -264,7 +264,7 @@ const CHUNK_OPERATIONS: readonly Operation[] = [
     run(volume, model) {
       const [first, ...rest] = model.chunks
       if (first === undefined || first.name === undefined) return undefined
-      volume.transactAsync((tx) => tx.free(chunkOf(volume, first))).catch(() => {})
+      volume.transactAsync(() => volume.free(chunkOf(volume, first))).catch(() => {})
       const name = `q${model.next}`
       const chunk = volume.reserve({ size: 4096, name, type: 'lab' })
       store(chunk, 0, model.next)

@@ -236,7 +236,7 @@ for (const [name, granularity] of [
           let volume = the.open(bad)
           assert.equal(volume.recovery.healed, 0)
           volume.allocate({ size: 1, name: 'c' })
-          volume.transact((tx) => tx.rename(volume.chunk('b'), 'd'))
+          volume.transact(() => volume.rename(volume.chunk('b'), 'd'))
           volume.checkpoint()
           volume.free(volume.chunk('d'))
           volume.allocate({ size: 1, name: 'b' })

@@ -464,7 +464,7 @@ const openCases: Case[] = [
 const takers: [name: string, take: (volume: Volume, options: AllocateOptions) => unknown][] = [
   ['allocate', (volume, options) => volume.allocate(options)],
   ['reserve', (volume, options) => volume.reserve(options)],
-  ['tx.allocate', (volume, options) => volume.transact((tx) => tx.allocate(options))],
+  ['tx.allocate', (volume, options) => volume.transact(() => volume.allocate(options))],
 ]
 const allocateCases: Case[] = takers.flatMap(([name, take]) => {
   const row = (shown: string, options: unknown, error: Expected): Case => [
@@ -667,16 +667,16 @@ const useCases: Case[] = [
   ],
   ['tx.write: not a chunk', open, inside((tx) => tx.write(odd({}), 0, bytes)), type],
   [
-    'tx.rename: a name that is taken',
+    'rename: a name that is taken',
     open,
-    inside((tx, { chunk }) => tx.rename(chunk, 'taken')),
+    inside((_, { volume, chunk }) => volume.rename(chunk, 'taken')),
     mishap('CHUNK_EXISTS'),
   ],
   ...texts(64).map(
     ([shown, text, error]): Case => [
-      `tx.rename: name ${shown}`,
+      `rename: name ${shown}`,
       open,
-      inside((tx, { chunk }) => tx.rename(chunk, odd(text))),
+      inside((_, { volume, chunk }) => volume.rename(chunk, odd(text))),
       error,
     ],
   ),
@@ -685,8 +685,6 @@ const useCases: Case[] = [
   ['transactAsync: nothing', open, ({ volume }) => volume.transactAsync(odd(undefined)), type],
   ['transactAsync: a string', open, ({ volume }) => volume.transactAsync(odd('work')), type],
   ['transact in transact', open, staged((_, { volume }) => volume.transact(() => 0)), active],
-  ['allocate in transact', open, inside((_, { volume }) => volume.allocate({ size: 1 })), active],
-  ['free in transact', open, inside((_, { volume, chunk }) => volume.free(chunk)), active],
   [
     'cancel in transact',
     open,
@@ -720,10 +718,6 @@ const useCases: Case[] = [
   ['tx.setUint32 after the end', open, (given) => leak(given).setUint32(given.chunk, 0, 1), ended],
   ['tx.setUint64 after the end', open, (given) => leak(given).setUint64(given.chunk, 0, 1), ended],
   ['tx.read after the end', open, (given) => leak(given).read(given.chunk, 0, 1), ended],
-  ['tx.allocate after the end', open, (given) => leak(given).allocate({ size: 1 }), ended],
-  ['tx.free after the end', open, (given) => leak(given).free(given.chunk), ended],
-  ['tx.rename after the end', open, (given) => leak(given).rename(given.chunk, 'x'), ended],
-  ['tx.publish after the end', open, (given) => leak(given).publish(given.chunk), ended],
   [
     'a transaction larger than the log',
     open,

@@ -236,8 +236,9 @@ async function useAll(volume: Volume): Promise<void> {
   const holder = heap.allocate(64)
   heap.setUint64(holder, 0)
   heap.persist(holder, 8)
-  heap.allocateInto(holder, 100)
-  heap.freeFrom(holder)
+  const named = volume.allocate({ size: 4096 })
+  volume.rename(named, 'named')
+  volume.free(named)
   heap.setRoot(holder)
   heap.publish(heap.reserve(5000))
   heap.publish(heap.reserve(100))
@@ -379,8 +380,8 @@ describe('messages', { skip }, () => {
       try {
         volume.free(other)
         assert.throws(() =>
-          volume.transact((tx) => {
-            tx.allocate({ size: 4096 })
+          volume.transact(() => {
+            volume.allocate({ size: 4096 })
             throw new Error('wrong')
           }),
         )

@@ -19,8 +19,8 @@ const GIVEN_AWAY = { name: 'PlinthError', code: 'ERR_DEVICE_IN_USE' }
 function makeVolume(path: string): Uint8Array {
   Volume.format(path, { size: SIZE, label: 'old' })
   const volume = Volume.open(path)
-  volume.transact((tx) => {
-    for (let n = 0; n < 100; n++) tx.allocate({ size: 4096, name: `chunk ${n}` })
+  volume.transact(() => {
+    for (let n = 0; n < 100; n++) volume.allocate({ size: 4096, name: `chunk ${n}` })
   })
   volume.close()
   return Uint8Array.from(readDevice(path))

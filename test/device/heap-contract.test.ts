@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { type Heap, Volume } from 'plinth'
 import { afterCrash, MIB, type Place, places, tmpfsLine, withVolume } from '../support/devices.js'
+import { allocateInto, freeFrom } from '../support/links.js'
 import { pattern } from '../support/pattern.js'
 
 const SIZE = 2 * MIB
@@ -92,12 +93,12 @@ const scenes: [what: string, make: (heap: Heap, volume: Volume) => Scene][] = [
     },
   ],
   [
-    'allocateInto and freeFrom',
-    (heap) => {
+    'objects made and freed with their pointers',
+    (heap, volume) => {
       const holder = put(heap, 32, new Uint8Array(32))
-      const object = heap.allocateInto(holder, 500)
-      heap.allocateInto(holder + 8, 100_000)
-      heap.freeFrom(holder + 8)
+      const object = allocateInto(volume, heap, holder, 500)
+      allocateInto(volume, heap, holder + 8, 100_000)
+      freeFrom(volume, heap, holder + 8)
       assert.equal(heap.getUint64(holder + 8), 0)
       const link = new Uint8Array(32)
       new DataView(link.buffer).setBigUint64(0, BigInt(object), true)
@@ -154,17 +155,17 @@ const scenes: [what: string, make: (heap: Heap, volume: Volume) => Scene][] = [
       const reserved = heap.reserve(64, 4)
       heap.copyIn(reserved, pattern(64, 4))
       return volume.transact((tx) => {
-        const small = tx.allocateObject(heap, 24, 9)
-        const large = tx.allocateObject(heap, 100_000)
+        const small = heap.allocate(24, 9)
+        const large = heap.allocate(100_000)
         tx.writeObject(heap, small, pattern(24, 1))
         tx.setObjectUint32(heap, small, 77)
         tx.setObjectUint64(heap, small + 8, large)
         assert.equal(tx.getObjectUint64(heap, small + 8), large)
         tx.writeObject(heap, large + 99_000, pattern(24, 2))
         assert.deepEqual(tx.readObject(heap, large + 99_000, 24), pattern(24, 2))
-        tx.publishObject(heap, reserved)
-        for (const pointer of old) tx.freeObject(heap, pointer)
-        tx.setRoot(heap, small)
+        heap.publish(reserved)
+        for (const pointer of old) heap.free(pointer)
+        heap.setRoot(small)
         return {
           objects: [
             [small, 9, tx.readObject(heap, small, 24)],
@@ -186,11 +187,11 @@ const scenes: [what: string, make: (heap: Heap, volume: Volume) => Scene][] = [
         () =>
           volume.transact((tx) => {
             tx.writeObject(heap, kept, pattern(64, 2))
-            tx.freeObject(heap, kept)
-            tx.freeObject(heap, large)
-            tx.publishObject(heap, reserved)
-            tx.setRoot(heap, tx.allocateObject(heap, 5000))
-            tx.allocateObject(heap, 100_000)
+            heap.free(kept)
+            heap.free(large)
+            heap.publish(reserved)
+            heap.setRoot(heap.allocate(5000))
+            heap.allocate(100_000)
             throw new Abort()
           }),
         Abort,
@@ -274,10 +275,10 @@ for (const at of places) {
           const made = await Promise.all(
             Array.from({ length: 40 }, (_, i) =>
               volume.transactAsync((tx) => {
-                const object = tx.allocateObject(heap, 48, 1)
+                const object = heap.allocate(48, 1)
                 tx.writeObject(heap, object, pattern(48, i))
                 tx.setObjectUint64(heap, holder + 8 * i, object)
-                if (i === 20) tx.freeObject(heap, old)
+                if (i === 20) heap.free(old)
                 return object
               }),
             ),
@@ -402,10 +403,10 @@ function refuseBadPointers(volume: Volume): void {
     ['publish', (p) => heap.publish(p)],
     ['cancel', (p) => heap.cancel(p)],
     ['reader', (p) => heap.reader().at(p)],
-    ['tx.freeObject', (p) => volume.transact((tx) => tx.freeObject(heap, p))],
-    ['tx.publishObject', (p) => volume.transact((tx) => tx.publishObject(heap, p))],
+    ['tx.freeObject', (p) => volume.transact(() => heap.free(p))],
+    ['tx.publishObject', (p) => volume.transact(() => heap.publish(p))],
     ['setRoot', (p) => heap.setRoot(p || 1)],
-    ['tx.setRoot', (p) => volume.transact((tx) => tx.setRoot(heap, p || 1))],
+    ['tx.setRoot', (p) => volume.transact(() => heap.setRoot(p || 1))],
   ]
   const addresses: [what: string, use: (address: number) => unknown][] = [
     ['getUint32', (a) => heap.getUint32(a)],
@@ -415,9 +416,9 @@ function refuseBadPointers(volume: Volume): void {
     ['copyOut', (a) => heap.copyOut(a, two)],
     ['copyIn', (a) => heap.copyIn(a, stored)],
     ['persist', (a) => heap.persist(a, 2)],
-    ['allocateInto', (a) => heap.allocateInto(a, 64)],
-    ['allocateInto, a new slab', (a) => heap.allocateInto(a, 333)],
-    ['freeFrom', (a) => heap.freeFrom(a)],
+    ['an object made with its pointer', (a) => allocateInto(volume, heap, a, 64)],
+    ['the same, a new slab', (a) => allocateInto(volume, heap, a, 333)],
+    ['an object freed with its pointer', (a) => freeFrom(volume, heap, a)],
     ['tx.writeObject', (a) => volume.transact((tx) => tx.writeObject(heap, a, stored))],
     ['tx.readObject', (a) => volume.transact((tx) => tx.readObject(heap, a, 2))],
     ['tx.setObjectUint32', (a) => volume.transact((tx) => tx.setObjectUint32(heap, a, 1))],
@@ -451,7 +452,7 @@ function refuseBadPointers(volume: Volume): void {
     () => heap.free(reserved),
     () => heap.setRoot(reserved),
     () => heap.reader().at(reserved),
-    () => volume.transact((tx) => tx.freeObject(heap, reserved)),
+    () => volume.transact(() => heap.free(reserved)),
   ]) {
     assert.throws(use, badPointer)
   }
@@ -494,13 +495,18 @@ describe('two volumes', { skip: tmpfsLine.skip }, () => {
         const pointer = [...foreign.objects()].at(-1)!
         assert.throws(() => heap.free(pointer), badPointer)
         assert.throws(() => foreign.setRoot(pointer + 64), badPointer)
+        // They would be durable although the transaction around them is rolled back.
         for (const use of [
-          () => volume.transact((tx) => tx.freeObject(foreign, pointer)),
-          () => volume.transact((tx) => tx.allocateObject(foreign, 64)),
-          () => volume.transact((tx) => tx.writeObject(foreign, object, new Uint8Array(8))),
+          () => foreign.free(pointer),
+          () => foreign.allocate(64),
+          () => other.allocate({ size: 4096 }),
         ]) {
-          assert.throws(use, { code: 'ERR_INVALID_ARG_TYPE' })
+          assert.throws(() => volume.transact(use), { code: 'ERR_TX_ACTIVE' })
         }
+        assert.throws(
+          () => volume.transact((tx) => tx.writeObject(foreign, object, new Uint8Array(8))),
+          { code: 'ERR_INVALID_ARG_TYPE' },
+        )
         assert.equal(foreign.stats().objects, 5)
         assert.deepEqual([...heap.objects()], [object])
       }),

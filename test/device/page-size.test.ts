@@ -9,6 +9,7 @@ import { describe, it } from 'node:test'
 import { NativeMapper } from '../../src/device/mapper.js'
 import { PageMedia } from '../../src/device/page-media.js'
 import { planGeometry } from '../../src/layout/geometry.js'
+import { Lifecycle } from '../../src/media/lifecycle.js'
 import type { NativeAddon } from '../../src/native/addon.js'
 import { loadAddon } from '../../src/native/load.js'
 import { writeVolume } from '../../src/volume/format.js'
@@ -66,12 +67,10 @@ function load(path: string, sizeBytes: number, pageBytes: number): Opened {
     false,
   )
   const loaded = loadVolume({
-    media,
+    lifecycle: new Lifecycle(media, false),
     found,
     alignBytes: pageBytes,
-    readOnly: false,
     warmBytes: 0,
-    checkWritable: () => {},
   })
   return { ...loaded, media }
 }

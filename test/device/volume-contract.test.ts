@@ -193,10 +193,10 @@ for (const at of places) {
         (volume) => {
           const old = volume.allocate({ size: 8192, name: 'c' })
           volume.transact((tx) => {
-            const chunk = tx.allocate({ size: 4096, name: 'new', type: 'kind' })
+            const chunk = volume.allocate({ size: 4096, name: 'new', type: 'kind' })
             tx.write(chunk, 0, pattern(16, 4))
-            tx.free(old)
-            tx.rename(chunk, 'c')
+            volume.free(old)
+            volume.rename(chunk, 'c')
           })
         },
         (volume) => {
@@ -432,8 +432,8 @@ for (const at of places) {
         volume.checkpoint()
         volume.transact((tx) => {
           tx.write(kept, 4090, pattern(100, 8))
-          tx.free(freed)
-          tx.allocate({ size: 4096, name: 'new' })
+          volume.free(freed)
+          volume.allocate({ size: 4096, name: 'new' })
         })
         const list = volume.chunks()
         const crashed = `${at.isFile ? path : '/dev/shm/plinth-test'}.${process.pid}.reader`

@@ -29,9 +29,9 @@ describe('the chunk table that a volume writes', () => {
       volume.allocate({ size: 1, name: 'ä€𝄞', type: '€€€€€' })
       for (const length of [5, 6, 30, 64]) volume.free(volume.chunk(name(length)))
       volume.allocate({ size: 1, name: 'second' })
-      volume.transact((tx) => {
-        tx.rename(volume.chunk('second'), 'renamed')
-        tx.rename(volume.chunk(name(10)), undefined)
+      volume.transact(() => {
+        volume.rename(volume.chunk('second'), 'renamed')
+        volume.rename(volume.chunk(name(10)), undefined)
       })
       const chunks = volume.chunks()
       volume.checkpoint()

@@ -17,7 +17,7 @@ const victim = `
   const a = volume.chunk('a')
   volume.transact((tx) => {
     tx.write(a, 100, new Uint8Array(1000).fill(7))
-    tx.allocate({ size: 5000, name: 'b' })
+    volume.allocate({ size: 5000, name: 'b' })
   })
   a.bytes.fill(9, 8192, 8292)
   a.persist(8192, 100)

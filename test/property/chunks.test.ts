@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import { describe, it } from 'node:test'
-import { type Chunk, PlinthError, type Transaction, Volume } from 'plinth'
+import { type Chunk, PlinthError, Volume } from 'plinth'
 import { planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
 import { ChunkModel, type ModelChunk } from '../support/chunk-model.js'
 import { MIB, type Place, readDevice, tmpfsLine, tmpfsPage } from '../support/devices.js'
@@ -37,8 +37,8 @@ class Walk {
 
   step(): void {
     const what = this.#random.below(100)
-    if (what < 25) this.#count('allocate', this.#allocate(this.model, this.volume))
-    else if (what < 45) this.#count('free', this.#free(this.model, this.volume))
+    if (what < 25) this.#count('allocate', this.#allocate(this.model))
+    else if (what < 45) this.#count('free', this.#free(this.model))
     else if (what < 55) this.#count('reserve', this.#reserve())
     else if (what < 60) this.#count('publish', this.#publish())
     else if (what < 65) this.#count('cancel', this.#cancel())
@@ -94,8 +94,8 @@ class Walk {
     return chunk
   }
 
-  #allocate(model: ChunkModel, by: Volume | Transaction): boolean {
-    const chunk = this.#take(model, (options) => by.allocate(options))
+  #allocate(model: ChunkModel): boolean {
+    const chunk = this.#take(model, (options) => this.volume.allocate(options))
     if (chunk === undefined) return false
     model.chunks.get(chunk.id)!.published = true
     this.#learn(model)
@@ -107,11 +107,11 @@ class Walk {
     for (const { id, published } of model.chunks.values()) if (published) this.#ids.add(id)
   }
 
-  #free(model: ChunkModel, by: Volume | Transaction): boolean {
+  #free(model: ChunkModel): boolean {
     const chosen = this.#pick(model, true)
     if (chosen === undefined) return false
     const chunk = this.volume.chunk(chosen.id)
-    by.free(chunk)
+    this.volume.free(chunk)
     model.free(chosen.id)
     if (model === this.model) model.settle()
     return true
@@ -165,17 +165,17 @@ class Walk {
         for (let n = random.between(1, 6); n > 0; n--) {
           const what = random.below(10)
           const chosen = this.#pick(model, true)
-          if (what < 4) this.#allocate(model, tx)
-          else if (what < 6) this.#free(model, tx)
+          if (what < 4) this.#allocate(model)
+          else if (what < 6) this.#free(model)
           else if (what < 7) {
             const reserved = this.#pick(model, false)
             if (reserved === undefined) continue
-            tx.publish(this.#reserved.get(reserved.id)!)
+            this.volume.publish(this.#reserved.get(reserved.id)!)
             reserved.published = true
             published.push(reserved.id)
           } else if (chosen !== undefined) {
             const chunk = this.volume.chunk(chosen.id)
-            if (what < 8) this.#rename(model, tx, chunk, chosen)
+            if (what < 8) this.#rename(model, chunk, chosen)
             else {
               chosen.word = random.next()
               tx.setUint32(chunk, 0, chosen.word)
@@ -197,15 +197,15 @@ class Walk {
     this.#count('commit', true)
   }
 
-  #rename(model: ChunkModel, tx: Transaction, chunk: Chunk, chosen: ModelChunk): void {
+  #rename(model: ChunkModel, chunk: Chunk, chosen: ModelChunk): void {
     const name = this.#random.chance(4) ? undefined : this.#random.pick(NAMES)
     if (name !== undefined && model.hasName(name)) {
       if (name !== chosen.name) {
-        assert.throws(() => tx.rename(chunk, name), { code: 'ERR_CHUNK_EXISTS' })
+        assert.throws(() => this.volume.rename(chunk, name), { code: 'ERR_CHUNK_EXISTS' })
       }
       return
     }
-    tx.rename(chunk, name)
+    this.volume.rename(chunk, name)
     chosen.name = name
   }
 

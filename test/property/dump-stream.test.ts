@@ -15,7 +15,6 @@ import { fillVolume } from '../../src/cli/stream/fill-volume.js'
 import { KIND } from '../../src/cli/stream/frames.js'
 import { type Dump, readDump } from '../../src/cli/stream/read-dump.js'
 import { aboutVolume, dumpVolume } from '../../src/cli/stream/write-dump.js'
-import { heapNames } from '../../src/cli/volume.js'
 import { inMemory, MIB, PAGE } from '../support/devices.js'
 import { framesOf, type StreamFrame, streamOf } from '../support/dump-stream.js'
 import { type Random, seeded } from '../support/random.js'
@@ -40,7 +39,7 @@ before(async () => {
     heap.setRoot(heap.allocate(100))
     volume.close()
     using reader = Volume.open(path, { readOnly: true })
-    const about = aboutVolume(reader, heapNames(reader.chunks()).size)
+    const about = aboutVolume(reader, reader.heaps().length)
     return framesOf(await buffer(dumpVolume(reader, about, () => {})))
   })
 })

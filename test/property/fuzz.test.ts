@@ -10,8 +10,8 @@ import { ChunkTable } from '../../src/allocator/chunk-table.js'
 import { crc32c } from '../../src/base/checksum.js'
 import { MIB } from '../../src/base/units.js'
 import { checkDevice } from '../../src/check/check.js'
-import type { HeapChunk } from '../../src/heap/heap-chunk.js'
 import { SizeClasses } from '../../src/heap/size-classes.js'
+import type { SlabChunk } from '../../src/heap/slab-chunk.js'
 import { placeOf, readSlabs } from '../../src/heap/slab-reader.js'
 import { ANCHOR, decodeAnchor, encodeAnchor } from '../../src/layout/anchor.js'
 import {
@@ -414,18 +414,18 @@ test('readSlabs', () => {
     ...SHAPE,
     firstUnit: 0,
     chunk: { id: HEAP_ID },
-    owner: {
-      heaps: { seed: SEED, volumeSeed: SEED },
-      id: HEAP_ID,
-      name: 'fuzz',
-      unitBytes: UNIT_BYTES,
-      classes: new SizeClasses([16, 40, 3000]),
-    },
-  } as unknown as HeapChunk
-  assert.equal(readSlabs(chunk, valid).length, 2)
+  } as unknown as SlabChunk
+  const facts = {
+    heap: HEAP_ID,
+    name: 'fuzz',
+    unitBytes: UNIT_BYTES,
+    classes: new SizeClasses([16, 40, 3000]),
+    seed: SEED,
+  }
+  assert.equal(readSlabs(chunk, valid, facts).length, 2)
   demand(
     fc.property(bytesLike(valid, sealHead), (bytes) => {
-      const slabs = parse(() => readSlabs(chunk, bytes.slice()))
+      const slabs = parse(() => readSlabs(chunk, bytes.slice(), facts))
       if (slabs === undefined) return
       let next = 0
       for (const { unit, index, type } of slabs) {

@@ -191,7 +191,7 @@ class Walk {
     const pointer = model.pick(random)
     if (what < 2 || pointer === undefined) {
       const size = this.#size()
-      const made = this.#orFull(() => tx.allocateObject(heap, size))
+      const made = this.#orFull(() => heap.allocate(size))
       if (made === undefined) return
       assert.ok(!model.objects.has(made))
       // Neither is what this transaction has freed: an abort would want it back.
@@ -200,8 +200,8 @@ class Walk {
       tx.writeObject(heap, made, contentsOf(size, seed))
       model.objects.set(made, { size, type: 0, contents: seed })
     } else if (what === 2) {
-      tx.freeObject(heap, pointer)
-      assert.throws(() => tx.freeObject(heap, pointer), { code: 'ERR_BAD_POINTER' })
+      heap.free(pointer)
+      assert.throws(() => heap.free(pointer), { code: 'ERR_BAD_POINTER' })
       model.objects.delete(pointer)
     } else {
       const object = model.objects.get(pointer)!
@@ -209,7 +209,7 @@ class Walk {
       const bytes = contentsOf(object.size, seed)
       tx.writeObject(heap, pointer, bytes)
       assert.deepEqual(tx.readObject(heap, pointer, bytes.length), bytes)
-      tx.setRoot(heap, pointer)
+      heap.setRoot(pointer)
       model.root = pointer
       model.objects.set(pointer, { ...object, contents: seed })
     }
@@ -367,9 +367,9 @@ describe('a long use', () => {
           // One comes, one goes; now and then neither does.
           const old = takeAny()
           try {
-            const made = volume.transact((tx) => {
-              const pointer = tx.allocateObject(heap, size(), random.below(TYPES))
-              tx.freeObject(heap, old)
+            const made = volume.transact(() => {
+              const pointer = heap.allocate(size(), random.below(TYPES))
+              heap.free(old)
               if (random.chance(4)) throw new Abort()
               return pointer
             })

@@ -137,7 +137,7 @@ export function makeAged({ crashModel, end }: AgeOptions): Aged {
   }
   const rename = (index: number, name: string) => {
     const before = state[index]!
-    volume.transact((tx) => tx.rename(volume.chunk(before.id), name))
+    volume.transact(() => volume.rename(volume.chunk(before.id), name))
     note(state.with(index, { ...before, name }))
   }
   const free = (index: number) => {
@@ -279,9 +279,9 @@ function useHeap(volume: Volume): void {
     for (const pointer of heap.objects()) if (nth++ % 2 === 0) heap.free(pointer)
   })
   attempt((heap) => {
-    volume.transact((tx) => {
-      for (let n = 0; n < 20; n++) tx.allocateObject(heap, 100)
-      tx.setRoot(heap, tx.allocateObject(heap, 500))
+    volume.transact(() => {
+      for (let n = 0; n < 20; n++) heap.allocate(100)
+      heap.setRoot(heap.allocate(500))
     })
   })
   attempt((heap) => void heap.stats())

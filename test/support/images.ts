@@ -40,9 +40,9 @@ export function fill(volume: Volume): void {
 /** What the crashed one has besides, all of it in its log alone. */
 export function change(volume: Volume): void {
   volume.transact((tx) => {
-    const late = tx.allocate({ size: 4096, name: 'late' })
+    const late = volume.allocate({ size: 4096, name: 'late' })
     tx.write(late, 0, pattern(300, 4))
-    tx.rename(volume.chunk(LONG_NAME), 'tree')
+    volume.rename(volume.chunk(LONG_NAME), 'tree')
     tx.write(volume.chunk('wal'), 0, pattern(50, 5))
   })
   volume.transact((tx) => tx.setUint64(volume.chunk('tree'), 8, 12_345))

@@ -57,9 +57,9 @@ export function perform(volume: Volume, seed: number, n: number): Promise<unknow
     }
     const name = `extra ${op.extra}`
     const extra = volume.findChunk(name)
-    if (extra !== undefined) tx.free(extra)
+    if (extra !== undefined) volume.free(extra)
     else {
-      const made = tx.allocate({ size: op.granules * 4096, name })
+      const made = volume.allocate({ size: op.granules * 4096, name })
       tx.write(made, 0, pattern(500, seed + n))
     }
   }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { checkExamples, checkFiles, checkRooms, type Source } from './rules.js'
+import { checkCircles, checkExamples, checkFiles, checkRooms, type Source } from './rules.js'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 
@@ -28,6 +28,7 @@ describe('this repository', () => {
   test('there are sources to look at', () => assert(src.length > 0))
   const peers = Object.keys(manifest.peerDependencies)
   test('rooms import to the left', () => demandNone(checkRooms(src, packages, peers)))
+  test('no files import each other in a circle', () => demandNone(checkCircles(src)))
   test('examples import the package by its name', () => demandNone(checkExamples(examples)))
   test('files look as agreed', () => {
     const others = [...read('test', /\.ts$/), ...read('scripts', /\.mjs$/)]
@@ -112,6 +113,20 @@ describe('the checks', () => {
   test('an import in a comment is none', () => {
     const text = `// import '../heap/slab.js'\n/* export * from '../heap/slab.js' */`
     assert.deepEqual(checkRooms([{ path: 'src/log/replay.ts', text }], []), [])
+  })
+
+  test('circles', () => {
+    const source = (path: string, ...imported: string[]): Source => ({
+      path: `src/log/${path}.ts`,
+      text: imported.map((name) => `import type { A } from './${name}.js'`).join('\n'),
+    })
+    const open = [source('a', 'b', 'c'), source('b', 'c'), source('c')]
+    assert.deepEqual(checkCircles(open), [])
+    assert.deepEqual(
+      checkCircles([...open, source('d', 'e'), source('e', 'f', 'a'), source('f', 'd')]),
+      ['a circle of imports: src/log/d.ts, src/log/e.ts, src/log/f.ts'],
+    )
+    assert.deepEqual(checkCircles([source('a', 'a')]), ['a circle of imports: src/log/a.ts'])
   })
 
   test('examples', () => {

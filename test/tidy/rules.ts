@@ -75,6 +75,43 @@ export function checkRooms(
   })
 }
 
+/** Files of src/ that import each other in a circle, type-only imports included: a finding a circle, with its files. */
+export function checkCircles(sources: Source[]): string[] {
+  const paths = new Set(sources.map(({ path }) => path))
+  const targets = new Map(
+    sources.map(({ path, text }) => [
+      path,
+      importsOf(text)
+        .filter(({ name }) => name.startsWith('.'))
+        .map(({ name }) => resolve(path, name))
+        .filter((target) => paths.has(target)),
+    ]),
+  )
+  /** What a file imports, and what that imports, and so on. */
+  const reach = (from: string) => {
+    const found = new Set<string>()
+    const left = [...targets.get(from)!]
+    for (let next = left.pop(); next !== undefined; next = left.pop()) {
+      if (found.has(next)) continue
+      found.add(next)
+      left.push(...targets.get(next)!)
+    }
+    return found
+  }
+  const reached = new Map([...paths].map((path) => [path, reach(path)]))
+  const circles = new Set<string>()
+  for (const [path, those] of reached) {
+    if (!those.has(path)) continue
+    circles.add(
+      [...those]
+        .filter((other) => reached.get(other)!.has(path))
+        .sort()
+        .join(', '),
+    )
+  }
+  return [...circles].map((files) => `a circle of imports: ${files}`)
+}
+
 /**
  * Examples are what a user would write: they import the package by its name, and nothing from this
  * repository. A larger one may have a folder of its own: `./job-queue/engine.js`.

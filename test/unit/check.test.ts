@@ -359,7 +359,7 @@ describe('check of an open volume', () => {
     volume.cancel(reserved)
     volume.free(a)
     clean()
-    const waiting = volume.transactAsync((tx) => tx.rename(b, 'later'))
+    const waiting = volume.transactAsync(() => volume.rename(b, 'later'))
     clean()
     waiting.catch(() => {})
     volume.checkpoint()

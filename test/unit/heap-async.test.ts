@@ -6,6 +6,7 @@ import { forEachCrashState } from '../../src/testing/crash-states.js'
 import { Random } from '../../src/testing/random.js'
 import { type Model, SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+import { allocateInto } from '../support/links.js'
 
 const COUNT = 11
 const SIZE = 1000
@@ -21,7 +22,7 @@ const { image, holder } = (() => {
   heap.persist(holder, 8 * COUNT)
   heap.setRoot(holder)
   for (let i = 0; i < COUNT; i++) {
-    const object = heap.allocateInto(holder + 8 * i, SIZE)
+    const object = allocateInto(volume, heap, holder + 8 * i, SIZE)
     heap.bytes(object).fill(200)
     heap.persist(object, SIZE)
   }
@@ -80,10 +81,10 @@ describe('transactions that share a barrier', () => {
         return volume
           .transactAsync((tx) => {
             const old = tx.getObjectUint64(heap, link)
-            const object = tx.allocateObject(heap, SIZE)
+            const object = heap.allocate(SIZE)
             tx.writeObject(heap, object, new Uint8Array(SIZE).fill(i))
             tx.setObjectUint64(heap, link, object)
-            tx.freeObject(heap, old)
+            heap.free(old)
           })
           .then(() => resolved++)
       })

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import type { Volume } from 'plinth'
 import { KIB, MIB } from '../../src/base/units.js'
-import { HeapChunk } from '../../src/heap/heap-chunk.js'
-import { HeapSpace } from '../../src/heap/heap-space.js'
+import { SlabChunk } from '../../src/heap/slab-chunk.js'
+import { SlabHeap } from '../../src/heap/slab-heap.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
 
@@ -17,8 +17,8 @@ function makeFilled(objects: number): Uint8Array {
   const heap = volume.heap('h')
   heap.setRoot(heap.allocate(64))
   for (let made = 1; made < objects; ) {
-    volume.transact((tx) => {
-      for (let i = 0; i < 200 && made < objects; i++, made++) tx.allocateObject(heap, 64)
+    volume.transact(() => {
+      for (let i = 0; i < 200 && made < objects; i++, made++) heap.allocate(64)
     })
   }
   volume.close()
@@ -30,8 +30,8 @@ function costsOf(t: TestContext, image: Uint8Array) {
   const media = new SimulatedMedia('cache-line', image, false)
   const counted = [
     t.mock.method(media, 'map'),
-    t.mock.method(HeapSpace.prototype, 'load'),
-    t.mock.method(HeapChunk.prototype, 'build'),
+    t.mock.method(SlabHeap.prototype, 'load'),
+    t.mock.method(SlabChunk.prototype, 'build'),
   ]
   const cost = <T>(step: () => T): [result: T, maps: number, heads: number, bitmaps: number] => {
     for (const { mock } of counted) mock.resetCalls()

@@ -21,6 +21,7 @@ import {
 } from '../../src/layout/heap.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+import { allocateInto, freeFrom } from '../support/links.js'
 
 const image = makeImage({ size: 2 * MIB })
 
@@ -159,18 +160,18 @@ describe('a heap', () => {
         ['free', () => heap.free([...heap.objects()].at(-1)!)],
         ['allocate a new slab', () => heap.allocate(1000)],
         ['free its last object', () => heap.free([...heap.objects()].at(-1)!)],
-        ['allocateInto', () => heap.allocateInto(keep, 64)],
-        ['freeFrom', () => heap.freeFrom(keep)],
+        ['allocate with a pointer', () => allocateInto(volume, heap, keep, 64)],
+        ['free with a pointer', () => freeFrom(volume, heap, keep)],
         ['setRoot', () => heap.setRoot(keep)],
         ['publish', () => heap.publish(heap.reserve(64))],
         [
           'put',
           () =>
             volume.transact((tx) => {
-              const object = tx.allocateObject(heap, 64)
+              const object = heap.allocate(64)
               tx.writeObject(heap, object, new Uint8Array(64))
               tx.setObjectUint64(heap, keep, object)
-              tx.freeObject(heap, [...heap.objects()].at(-1)!)
+              heap.free([...heap.objects()].at(-1)!)
             }),
         ],
       ]
@@ -182,14 +183,14 @@ describe('a heap', () => {
     }, roomy))
 
   it('links and unlinks with the pointer', () =>
-    withHeap((heap) => {
+    withHeap((heap, volume) => {
       const holder = heap.allocate(16)
-      const object = heap.allocateInto(holder + 8, 100)
+      const object = allocateInto(volume, heap, holder + 8, 100)
       assert.equal(heap.getUint64(holder + 8), object)
-      heap.freeFrom(holder + 8)
+      freeFrom(volume, heap, holder + 8)
       assert.equal(heap.getUint64(holder + 8), 0)
       assert.ok(!heap.has(object))
-      assert.throws(() => heap.freeFrom(holder + 8), badPointer)
+      assert.throws(() => freeFrom(volume, heap, holder + 8), badPointer)
     }))
 
   it('refuses what is no pointer', () =>
@@ -203,7 +204,7 @@ describe('a heap', () => {
       for (const pointer of [...bad, chunk.offset, other, reserved, 2 ** 52, Infinity]) {
         assert.throws(() => heap.free(pointer), badPointer, `${pointer}`)
         assert.throws(() => heap.setRoot(pointer || 1), badPointer, `${pointer}`)
-        assert.throws(() => volume.transact((tx) => tx.freeObject(heap, pointer)), badPointer)
+        assert.throws(() => volume.transact(() => heap.free(pointer)), badPointer)
       }
       for (const wrong of ['x', 5n, {}, undefined, Symbol('s')] as never[]) {
         for (const use of [
@@ -274,10 +275,10 @@ describe('a heap', () => {
       const object = heap.allocate(64)
       const before = { stats: heap.stats(), used: volume.stats().usedBytes }
       assert.throws(() =>
-        volume.transact((tx) => {
-          tx.freeObject(heap, object)
-          tx.setRoot(heap, tx.allocateObject(heap, 5000))
-          tx.allocateObject(heap, 200_000)
+        volume.transact(() => {
+          heap.free(object)
+          heap.setRoot(heap.allocate(5000))
+          heap.allocate(200_000)
           throw new Error('abort')
         }),
       )
@@ -289,10 +290,10 @@ describe('a heap', () => {
   it('survives a transaction that is too large, and goes on in it', () =>
     withHeap((heap, volume) => {
       const made: number[] = []
-      volume.transact((tx) => {
+      volume.transact(() => {
         assert.throws(
           () => {
-            for (;;) made.push(tx.allocateObject(heap, 2000))
+            for (;;) made.push(heap.allocate(2000))
           },
           (error: { code: string }) => /ERR_TX_TOO_LARGE|ERR_NO_SPACE/.test(error.code),
         )
@@ -336,18 +337,31 @@ describe('a heap', () => {
     }
   })
 
-  it('waits for no transaction', () =>
+  it('is part of the transaction under way', () =>
     withHeap((heap, volume) => {
       const object = heap.allocate(64)
-      volume.transact(() => {
-        for (const use of [
-          () => heap.allocate(64),
-          () => heap.free(object),
-          () => heap.setRoot(0),
-        ]) {
-          assert.throws(use, { code: 'ERR_TX_ACTIVE' })
-        }
+      const { fences } = volume.stats().counters
+      const made = volume.transact(() => {
+        const made = heap.allocate(64)
+        heap.setRoot(made)
+        heap.free(object)
+        assert.ok(heap.has(made) && !heap.has(object))
+        assert.equal(heap.root, made)
+        return made
       })
+      assert.equal(volume.stats().counters.fences, fences + 1)
+      assert.throws(
+        () =>
+          volume.transact(() => {
+            heap.setRoot(0)
+            heap.free(made)
+            heap.allocate(5000)
+            throw new Error('no')
+          }),
+        { message: 'no' },
+      )
+      assert.equal(heap.root, made)
+      assert.deepEqual([...heap.objects()], [made])
     }))
 
   it('is read by a reader', () => {

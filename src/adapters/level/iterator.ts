@@ -5,7 +5,6 @@
 import { AbstractIterator } from 'abstract-level'
 import type { Cursor } from '../../map/index.js'
 import { type Data, type Format, fromBytes, toBytes } from './encoding.js'
-import type { PlinthLevel } from './plinth-level.js'
 import type { Turns } from './turns.js'
 
 export interface LevelIteratorOptions {
@@ -21,14 +20,14 @@ export type Source = { readonly cursor?: Cursor; readonly error?: unknown }
 
 type Entry = [key: Data | undefined, value: Data | undefined]
 
-export class LevelIterator<K, V> extends AbstractIterator<PlinthLevel<K, V>, K, V> {
+export class LevelIterator<Database, K, V> extends AbstractIterator<Database, K, V> {
   readonly #source: Source
   readonly #turns: Turns
   readonly #keyFormat: Format | undefined
   readonly #valueFormat: Format | undefined
   readonly #signal: AbortSignal | undefined
 
-  constructor(db: PlinthLevel<K, V>, options: LevelIteratorOptions, source: Source, turns: Turns) {
+  constructor(db: Database, options: LevelIteratorOptions, source: Source, turns: Turns) {
     super(db, options as object)
     this.#source = source
     this.#turns = turns

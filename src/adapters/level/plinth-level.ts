@@ -273,7 +273,9 @@ export class PlinthLevel<K = string, V = string> extends AbstractLevel<
   }
 
   /** @internal */
-  _iterator(options: EncodedRange & ReadOptions & LevelIteratorOptions): LevelIterator<K, V> {
+  _iterator(
+    options: EncodedRange & ReadOptions & LevelIteratorOptions,
+  ): LevelIterator<PlinthLevel<K, V>, K, V> {
     return new LevelIterator(this, options, this.#source(options), this.#turns)
   }
 
@@ -320,7 +322,7 @@ export interface PlinthLevel<K = string, V = string> {
 
 function openMap(volume: Volume, options: OpenOptions): OrderedMap {
   const { map: name = MAP_NAME, createIfMissing, errorIfExists, cacheBytes } = options
-  const exists = volume.chunks().some((chunk) => chunk.name === `heap:${name}`)
+  const exists = volume.heaps().includes(name)
   if (exists && errorIfExists) {
     throw new PlinthError('ERR_CHUNK_EXISTS', `the map '${name}' exists on ${volume.info.path}`)
   }

@@ -1,5 +1,6 @@
 /** What a page knows of the volume that it draws. */
-import type { Owner, Stretch } from './picture.js'
+import type { Owner } from './picture.js'
+import type { Stretch } from './residency.js'
 
 export interface PageData {
   readonly size: number

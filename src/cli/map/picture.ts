@@ -8,8 +8,8 @@
  */
 import type { ChunkInfo, Volume, VolumeArea, VolumeInfo, VolumeStats } from '../../index.js'
 import { badBlocksOf, freeRunsOf, type RunCount } from '../stats.js'
-import { heapNames, heapOf, metadataBytes } from '../volume.js'
-import { type Residency, residencyOf } from './residency.js'
+import { metadataBytes } from '../volume.js'
+import { type Residency, residencyOf, type Stretch } from './residency.js'
 
 export interface Owner {
   readonly name: string
@@ -20,17 +20,6 @@ export interface Owner {
 }
 
 export type Colour = 'metadata' | 'log' | 'other' | `chunk${1 | 2 | 3 | 4 | 5 | 6 | 7}`
-
-/** A stretch of the device that somebody has. */
-export interface Stretch {
-  readonly offset: number
-  readonly size: number
-  /** Index in `owners`. */
-  readonly owner: number
-  /** Index in `chunks`; -1 for what plinth keeps. */
-  readonly chunk: number
-  readonly name: string
-}
 
 export interface Picture {
   readonly info: VolumeInfo
@@ -83,10 +72,9 @@ function stretchOfArea({ name, offset, size }: VolumeArea): Stretch {
 
 /** What each chunk is coloured by. */
 function keysOf(chunks: readonly ChunkInfo[]): string[] {
-  const heaps = heapNames(chunks)
   const untyped = chunks.filter(({ type }) => type === undefined).length
   return chunks.map((chunk) => {
-    const heap = heapOf(chunk, heaps)
+    const { heap } = chunk
     if (heap !== undefined) return `heap ${heap}`
     if (chunk.type !== undefined) return chunk.type
     return untyped <= NAMED_MAX ? (chunk.name ?? `chunk ${chunk.id}`) : '(no type)'

@@ -2,7 +2,17 @@
 import type { Volume } from '../../index.js'
 import { formatBytes, formatPercent } from '../units.js'
 import { dataArea } from '../volume.js'
-import type { Stretch } from './picture.js'
+
+/** A stretch of the device that somebody has. */
+export interface Stretch {
+  readonly offset: number
+  readonly size: number
+  /** Index in `owners`. */
+  readonly owner: number
+  /** Index in `chunks`; -1 for what plinth keeps. */
+  readonly chunk: number
+  readonly name: string
+}
 
 export interface Residency {
   /** Bytes of the whole volume that are in the page cache. */

@@ -4,7 +4,8 @@
  */
 import { formatBytes, formatCount, formatPercent, plural } from '../units.js'
 import { DARK, GROUND, LIGHT, textOn } from './palette.js'
-import type { Colour, Owner, Picture, Stretch } from './picture.js'
+import type { Colour, Owner, Picture } from './picture.js'
+import type { Stretch } from './residency.js'
 import { inMemoryText, type Residency } from './residency.js'
 
 const WIDTH = 1200

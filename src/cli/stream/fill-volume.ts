@@ -60,10 +60,10 @@ function allocateAll({ volume }: Restore, { chunks }: Dump): number[] {
   // The largest first: what is left over between them fits the small ones.
   const order = chunks.map((_, i) => i).sort((a, b) => chunks[b]!.size - chunks[a]!.size)
   for (const some of inGroups(order)) {
-    volume.transact((tx) => {
+    volume.transact(() => {
       for (const index of some) {
         const { name, type, size } = chunks[index]!
-        const chunk = tx.allocate({ size, name, type })
+        const chunk = volume.allocate({ size, name, type })
         ids[index] = chunk.id
       }
     })

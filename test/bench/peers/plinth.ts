@@ -47,6 +47,12 @@ export class PlinthWork {
   /** What the transaction under way works on: its function is made once, as an engine does on its hot path. */
   #at = 0
   readonly #store = (tx: Transaction) => this.#stageLine(tx)
+  readonly #make = (tx: Transaction) =>
+    tx.setObjectUint64(this.#heap, this.#link, this.#heap.allocate(64))
+  readonly #remove = (tx: Transaction) => {
+    this.#heap.free(tx.getObjectUint64(this.#heap, this.#link))
+    tx.setObjectUint64(this.#heap, this.#link, 0)
+  }
   readonly #replace = (tx: Transaction) => this.#stagePut(tx)
 
   constructor(scratch: Scratch) {
@@ -104,10 +110,10 @@ export class PlinthWork {
   }
 
   #linkFree(n: number): void {
-    const heap = this.#heap
+    const volume = this.#volume
     for (let i = 0; i < n; i++) {
-      heap.allocateInto(this.#link, 64)
-      heap.freeFrom(this.#link)
+      volume.transact(this.#make)
+      volume.transact(this.#remove)
     }
   }
 
@@ -134,10 +140,10 @@ export class PlinthWork {
   #stagePut(tx: Transaction): void {
     const heap = this.#heap
     const slot = this.#at
-    const object = tx.allocateObject(heap, 116)
+    const object = heap.allocate(116)
     tx.writeObject(heap, object, this.#bytes)
     const old = heap.getUint64(slot)
-    if (old !== 0) tx.freeObject(heap, old)
+    if (old !== 0) heap.free(old)
     tx.setObjectUint64(heap, slot, object)
   }
 

@@ -1,8 +1,8 @@
 /**
- * What a batch has changed in the heaps' memory, so that it can be settled or turned back. Memory
- * changes at once, which is how a transaction sees its own objects; nobody else looks before it ends.
+ * What the transaction under way has changed in the heaps' memory. Memory changes at once, which is how a
+ * transaction sees its own objects; nobody else looks before it ends.
  *
- *   op       does at once                    settled by the commit    turned back by the rollback
+ *   op       does at once                    once committed           rolled back
  *   ALLOCATE a block is live                 –                        it is free
  *   TAKE     a block is reserved             –                        it is free, its slab gone if new
  *   CHUNK    the chunk is staged             its handle is live       it is reserved again
@@ -13,10 +13,11 @@
  *   GIVE     the chunk's free is staged      the chunk is gone        –
  *   ROOT     the root is another             –                        it is the one before
  *
- * Ops are settled in order and turned back in reverse. Space that was freed is given out again only
- * once the commit has settled it.
+ * Ops are carried through in order and rolled back in reverse. Space that was freed is given out again only
+ * once its free is committed.
  */
-import type { HeapChunk } from './heap-chunk.js'
+import type { Structure, TransactionContext } from '../log/transaction-context.js'
+import type { SlabChunk } from './slab-chunk.js'
 
 export const OP = {
   TAKE: 0,
@@ -32,26 +33,29 @@ export const OP = {
 
 const OP_WORDS = 4
 
-export class Journal {
+export class UndoLog implements Structure {
   /** Op, index of the chunk, unit, block. */
   #ops = new Int32Array(256 * OP_WORDS)
   #length = 0
-  /** Frees since the last `prepare`, at least. */
+  /** Frees since the transaction began or was prepared, at least. */
   #frees = 0
   readonly #roots: number[] = []
-  readonly #idle: { readonly chunk: HeapChunk; readonly unit: number }[] = []
-  readonly #chunks: readonly (HeapChunk | undefined)[]
+  readonly #idle: { readonly chunk: SlabChunk; readonly unit: number }[] = []
+  readonly #chunks: readonly (SlabChunk | undefined)[]
+  readonly #context: TransactionContext
 
-  constructor(chunks: readonly (HeapChunk | undefined)[]) {
+  constructor(chunks: readonly (SlabChunk | undefined)[], context: TransactionContext) {
     this.#chunks = chunks
+    this.#context = context
+    context.heaps = this
   }
 
-  /** How many ops there are: what `rollback` goes back to. */
+  /** How many ops there are: what `rollbackTo` goes back to. */
   get length(): number {
     return this.#length
   }
 
-  push(op: number, chunk: HeapChunk, unit: number, block: number): void {
+  push(op: number, chunk: SlabChunk, unit: number, block: number): void {
     let at = this.#length * OP_WORDS
     if (at === this.#ops.length) {
       const grown = new Int32Array(at * 2)
@@ -63,10 +67,11 @@ export class Journal {
     this.#ops[at++] = unit
     this.#ops[at] = block
     this.#length++
+    this.#context.isStructural = true
     if (op === OP.FREE) this.#frees++
   }
 
-  pushRoot(chunk: HeapChunk): void {
+  pushRoot(chunk: SlabChunk): void {
     this.#roots.push(chunk.owner.root)
     this.push(OP.ROOT, chunk, 0, 0)
   }
@@ -87,7 +92,7 @@ export class Journal {
   }
 
   /** A slab of the device has lost its last reservation and has no object: the next batch releases it. */
-  noteIdle(chunk: HeapChunk, unit: number): void {
+  noteIdle(chunk: SlabChunk, unit: number): void {
     this.#idle.push({ chunk, unit })
   }
 
@@ -98,19 +103,19 @@ export class Journal {
     }
   }
 
-  settle(): void {
+  committed(): void {
     const ops = this.#ops
     const length = this.#length * OP_WORDS
     for (let at = 0; at < length; at += OP_WORDS) {
+      const op = ops[at]!
+      if (op === OP.ALLOCATE || op === OP.PUBLISH) continue
       const chunk = this.#chunks[ops[at + 1]!]!
-      chunk.owner.settle(ops[at]!, chunk, ops[at + 2]!, ops[at + 3]!)
+      chunk.owner.carryThrough(op, chunk, ops[at + 2]!, ops[at + 3]!)
     }
-    this.#length = 0
-    if (this.#roots.length > 0) this.#roots.length = 0
+    this.forget()
   }
 
-  /** Turns everything back that came after there were `length` ops. */
-  rollback(length = 0): void {
+  rollbackTo(length: number): void {
     while (this.#length > length) {
       const at = --this.#length * OP_WORDS
       const chunk = this.#chunks[this.#ops[at + 1]!]!
@@ -118,5 +123,11 @@ export class Journal {
       if (op === OP.ROOT) chunk.owner.root = this.#roots.pop()!
       else chunk.owner.undo(op, chunk, this.#ops[at + 2]!, this.#ops[at + 3]!)
     }
+  }
+
+  forget(): void {
+    this.#length = 0
+    this.#frees = 0
+    if (this.#roots.length > 0) this.#roots.length = 0
   }
 }

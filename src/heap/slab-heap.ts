@@ -24,26 +24,27 @@ import type { ChunkStore } from '../allocator/chunk-store.js'
 import { checkInteger } from '../base/arguments.js'
 import { PlinthError } from '../base/errors.js'
 import { KIB, MIB } from '../base/units.js'
+import type { Geometry } from '../layout/geometry.js'
 import {
   CHUNK_UNITS_MAX,
-  encodeSlabEntry,
-  encodeSlabHeader,
   HEAP_TYPE,
-  SLAB_ENTRY,
   slabBase,
-  slabEntrySeed,
   slabLayout,
   slabUnits,
   TYPE_MAX,
 } from '../layout/heap.js'
+import { largeChunkName, slabChunkName } from '../layout/heap-names.js'
 import type { Batch } from '../log/batch.js'
 import type { Log } from '../log/log.js'
-import { HeapChunk } from './heap-chunk.js'
-import type { Heaps } from './heaps.js'
-import { OP } from './journal.js'
+import type { TransactionContext } from '../log/transaction-context.js'
+import type { LargeMappings } from './large-mappings.js'
 import { NONE, NumberSet } from './number-set.js'
+import type { Location, PointerMap } from './pointer-map.js'
 import type { SizeClasses } from './size-classes.js'
+import { SlabChunk, type SlabOwner } from './slab-chunk.js'
 import { readSlabs } from './slab-reader.js'
+import { SlabStaging, STAGED_BYTES } from './slab-staging.js'
+import { OP, type UndoLog } from './undo-log.js'
 
 /** Large objects are in chunks whose only unit has this size: offsets within reach 2^32. */
 const LARGE_UNIT_BYTES = 2 ** 31
@@ -59,7 +60,7 @@ export class Kind {
   readonly slabs = new NumberSet()
   // The slab that `slabs.first` names, when `number` is equal to it.
   number = -1
-  chunk: HeapChunk | undefined
+  chunk: SlabChunk | undefined
   unit = 0
 
   constructor(index: number, type: number, blockBytes: number) {
@@ -69,16 +70,31 @@ export class Kind {
   }
 }
 
-export interface HeapSpaceParts {
-  readonly heaps: Heaps
+/** What all heaps of a volume have in common. */
+export interface HeapGround {
+  readonly store: ChunkStore
+  readonly context: TransactionContext
+  readonly geometry: Geometry
+  /** Of the volume's checksums. */
+  readonly seed: number
+  readonly pointers: PointerMap
+  readonly undo: UndoLog
+  readonly largeMappings: LargeMappings
+}
+
+export interface SlabHeapParts {
+  readonly ground: HeapGround
   readonly id: number
   readonly name: string
   readonly unitBytes: number
   readonly classes: SizeClasses
 }
 
-export class HeapSpace {
-  readonly heaps: Heaps
+export class SlabHeap implements SlabOwner {
+  readonly ground: HeapGround
+  readonly pointers: PointerMap
+  readonly undoLog: UndoLog
+  readonly context: TransactionContext
   readonly store: ChunkStore
   readonly log: Log
   readonly batch: Batch
@@ -87,23 +103,27 @@ export class HeapSpace {
   readonly unitBytes: number
   readonly classes: SizeClasses
   /** Slab chunks, by number of their first unit; the root chunk is one. */
-  readonly chunks: HeapChunk[] = []
-  readonly larges = new Set<HeapChunk>()
+  readonly chunks: SlabChunk[] = []
+  readonly larges = new Set<SlabChunk>()
   readonly kinds: Kind[] = []
   root = 0
-  rootChunk!: HeapChunk
+  rootChunk!: SlabChunk
   readonly #untyped: (Kind | undefined)[]
   readonly #typed = new Map<number, Kind>()
+  readonly staging: SlabStaging
   /** From this one of `chunks` on all are loaded. */
   #unloaded = 0
-  readonly #entryWords = new Uint32Array(SLAB_ENTRY.bytes / 4)
-  readonly #entry = new Uint8Array(this.#entryWords.buffer)
 
-  constructor(parts: HeapSpaceParts) {
-    this.heaps = parts.heaps
-    this.store = parts.heaps.store
+  constructor(parts: SlabHeapParts) {
+    const { ground } = parts
+    this.ground = ground
+    this.pointers = ground.pointers
+    this.undoLog = ground.undo
+    this.context = ground.context
+    this.store = ground.store
     this.log = this.store.log
     this.batch = this.log.batch
+    this.staging = new SlabStaging(this.batch, ground.seed, parts.id)
     this.id = parts.id
     this.name = parts.name
     this.unitBytes = parts.unitBytes
@@ -133,7 +153,7 @@ export class HeapSpace {
   }
 
   /** The type tag of the objects of a slab. */
-  typeOf(chunk: HeapChunk, unit: number): number {
+  typeOf(chunk: SlabChunk, unit: number): number {
     const kind = chunk.kindOf[unit]!
     return chunk.isLarge ? kind : this.kinds[kind]!.type
   }
@@ -168,7 +188,7 @@ export class HeapSpace {
   }
 
   /** Gives a taken block back. */
-  give(chunk: HeapChunk, unit: number, block: number): void {
+  give(chunk: SlabChunk, unit: number, block: number): void {
     chunk.release(unit, block)
     if (chunk.free[unit] === 1) {
       this.kinds[chunk.kindOf[unit]!]!.slabs.add(chunk.firstUnit + unit)
@@ -194,7 +214,7 @@ export class HeapSpace {
   }
 
   /** Begins a slab at the lowest run of free units; false when the chunk is not loaded or has none. */
-  #openSlab(chunk: HeapChunk, kind: Kind): boolean {
+  #openSlab(chunk: SlabChunk, kind: Kind): boolean {
     const unit = chunk.loaded ? chunk.findRun(kind.blockBytes) : -1
     if (unit === -1) return false
     chunk.openSlab(unit, kind.index, kind.blockBytes, true)
@@ -202,7 +222,7 @@ export class HeapSpace {
     return true
   }
 
-  #chunkOfUnit(number: number): HeapChunk {
+  #chunkOfUnit(number: number): SlabChunk {
     const { chunks } = this
     let low = 0
     let high = chunks.length - 1
@@ -215,9 +235,9 @@ export class HeapSpace {
   }
 
   /** A chunk in memory alone that has room for a slab of such blocks. */
-  #newChunk(blockBytes: number): HeapChunk {
+  #newChunk(blockBytes: number): SlabChunk {
     const { store, unitBytes } = this
-    const { granuleBytes } = this.heaps.geometry
+    const { granuleBytes } = this.ground.geometry
     const step = Math.max(1, granuleBytes / unitBytes)
     let units = step
     while (!fitsChunk(units, unitBytes, blockBytes)) units += step
@@ -238,7 +258,7 @@ export class HeapSpace {
       chunk = store.reserve({ size: units * unitBytes, type: HEAP_TYPE.SLAB })
     }
     const firstUnit = this.#freeNumber(chunk.size / unitBytes)
-    this.heaps.name(chunk, `slab:${this.id.toString(36)}:${firstUnit.toString(36)}`)
+    this.store.nameReserved(chunk, slabChunkName(this.id, firstUnit))
     return this.addSlabChunk(chunk, firstUnit, false)
   }
 
@@ -253,9 +273,9 @@ export class HeapSpace {
   }
 
   /** Takes a slab chunk in: one of the table, which is loaded later, or a new one. */
-  addSlabChunk(handle: Chunk, firstUnit: number, durable: boolean, isRoot = false): HeapChunk {
+  addSlabChunk(handle: Chunk, firstUnit: number, durable: boolean, isRoot = false): SlabChunk {
     const { unitBytes, chunks } = this
-    const chunk = new HeapChunk({
+    const chunk = new SlabChunk({
       owner: this,
       chunk: handle,
       firstUnit,
@@ -281,17 +301,17 @@ export class HeapSpace {
     while (next > 0 && chunks[next - 1]!.firstUnit > firstUnit) next--
     chunks.splice(next, 0, chunk)
     this.#unloaded = chunks.length
-    this.heaps.register(chunk)
+    this.pointers.register(chunk)
     return chunk
   }
 
-  #dropSlabChunk(chunk: HeapChunk): void {
+  #dropSlabChunk(chunk: SlabChunk): void {
     this.chunks.splice(this.chunks.indexOf(chunk), 1)
-    this.heaps.unregister(chunk)
+    this.pointers.unregister(chunk)
   }
 
   /** The last chunk that is not loaded. */
-  #nextToLoad(): HeapChunk | undefined {
+  #nextToLoad(): SlabChunk | undefined {
     const { chunks } = this
     this.#unloaded = Math.min(this.#unloaded, chunks.length)
     while (this.#unloaded > 0) {
@@ -312,13 +332,19 @@ export class HeapSpace {
    * Reads a chunk's head.
    * @throws PlinthError ERR_VOLUME_CORRUPT when it contradicts itself, the heap or the chunk table
    */
-  load(chunk: HeapChunk): void {
+  load(chunk: SlabChunk): void {
     if (chunk.isLarge) {
-      this.heaps.mapLarge(chunk)
+      this.ground.largeMappings.map(chunk)
       return
     }
     const mapping = mappingOf(chunk.chunk, this.store)
-    const found = readSlabs(chunk, mapping.bytes)
+    const found = readSlabs(chunk, mapping.bytes, {
+      heap: this.id,
+      name: this.name,
+      unitBytes: this.unitBytes,
+      classes: this.classes,
+      seed: this.ground.seed,
+    })
     chunk.attach(mapping)
     for (const { unit, index, type } of found) {
       const kind = this.#kind(index, type)
@@ -327,46 +353,45 @@ export class HeapSpace {
     }
   }
 
-  /** Reserves a block, or a chunk for a large object. Returns the chunk; `heaps.unit` and `heaps.block` say where. */
-  reserve(size: number, type: number): HeapChunk {
+  /** Reserves a block, or a chunk for a large object. Returns the chunk; where in it goes to `at`. */
+  reserve(size: number, type: number, at: Location): SlabChunk {
     const kind = this.kindFor(size, type)
-    const { heaps } = this
     if (kind === undefined) {
-      heaps.unit = heaps.block = 0
+      at.unit = at.block = 0
       return this.#reserveLarge(size, type)
     }
     this.provide(kind)
     const chunk = kind.chunk!
-    heaps.unit = kind.unit
-    heaps.block = this.take(kind)
-    chunk.setReserved(heaps.unit, heaps.block)
+    at.unit = kind.unit
+    at.block = this.take(kind)
+    chunk.setReserved(at.unit, at.block)
     return chunk
   }
 
-  #mapNew(chunk: HeapChunk): void {
+  #mapNew(chunk: SlabChunk): void {
     try {
-      this.heaps.mapLarge(chunk)
+      this.ground.largeMappings.map(chunk)
     } catch (error) {
       this.store.cancel(chunk.chunk)
       throw error
     }
   }
 
-  #reserveLarge(size: number, type: number): HeapChunk {
+  #reserveLarge(size: number, type: number): SlabChunk {
     const { store } = this
-    const { granuleBytes } = this.heaps.geometry
+    const { granuleBytes } = this.ground.geometry
     if (size > 2 * LARGE_UNIT_BYTES - granuleBytes) {
       throw new PlinthError('ERR_CHUNK_TOO_LARGE', `an object of ${size} bytes is too large`)
     }
     const handle = store.reserve({ size, type: HEAP_TYPE.LARGE })
-    const start = (handle.offset / granuleBytes).toString(36)
-    this.heaps.name(handle, `large:${this.id.toString(36)}:${type.toString(36)}:${start}`)
+    const name = largeChunkName(this.id, type, handle.offset / granuleBytes)
+    this.store.nameReserved(handle, name)
     return this.addLarge(handle, type, false)
   }
 
   /** Takes a large object in: one of the table, or a new one. */
-  addLarge(handle: Chunk, type: number, durable: boolean): HeapChunk {
-    const chunk = new HeapChunk({
+  addLarge(handle: Chunk, type: number, durable: boolean): SlabChunk {
+    const chunk = new SlabChunk({
       owner: this,
       chunk: handle,
       firstUnit: 0,
@@ -379,12 +404,12 @@ export class HeapSpace {
     if (!durable) this.#mapNew(chunk)
     chunk.openLarge(type, durable)
     this.larges.add(chunk)
-    this.heaps.register(chunk)
+    this.pointers.register(chunk)
     return chunk
   }
 
   /** A reservation ends and nothing was written. */
-  cancel(chunk: HeapChunk, unit: number, block: number): void {
+  cancel(chunk: SlabChunk, unit: number, block: number): void {
     chunk.clearReserved(unit, block)
     if (chunk.isLarge) {
       this.#dropLarge(chunk)
@@ -396,18 +421,15 @@ export class HeapSpace {
   }
 
   /** A slab that is in memory alone goes with its last block, and the chunk that was made for it. */
-  #dropUnused(chunk: HeapChunk, unit: number): void {
+  #dropUnused(chunk: SlabChunk, unit: number): void {
     if (chunk.free[unit] === chunk.blocks[unit]) {
       if (chunk.entered[unit] === 0) this.#closeSlab(chunk, unit)
-      else this.heaps.journal.noteIdle(chunk, unit)
+      else this.undoLog.noteIdle(chunk, unit)
     }
-    if (!chunk.durable && chunk.slabs === 0) {
-      this.#dropSlabChunk(chunk)
-      this.store.cancel(chunk.chunk)
-    }
+    if (!chunk.durable && chunk.slabs === 0) this.drop(chunk)
   }
 
-  #closeSlab(chunk: HeapChunk, unit: number): void {
+  #closeSlab(chunk: SlabChunk, unit: number): void {
     const kind = this.kinds[chunk.kindOf[unit]!]!
     const number = chunk.firstUnit + unit
     kind.slabs.delete(number)
@@ -415,100 +437,72 @@ export class HeapSpace {
     chunk.closeSlab(unit)
   }
 
-  #dropLarge(chunk: HeapChunk): void {
+  #dropLarge(chunk: SlabChunk): void {
     this.larges.delete(chunk)
-    this.heaps.unregister(chunk)
+    this.ground.largeMappings.forget(chunk)
+    this.pointers.unregister(chunk)
   }
 
   /** Stages that a reserved block is live: its bit, and its slab and chunk where they are new. */
-  stagePublish(chunk: HeapChunk, unit: number, block: number): void {
-    const { journal } = this.heaps
-    const { batch } = this
-    if (!chunk.durable) {
-      journal.push(OP.CHUNK, chunk, unit, block)
-      chunk.durable = true
-      this.store.stagePublish(chunk.chunk, batch)
-      if (!chunk.isLarge) this.stageHeader(chunk)
-    }
+  stagePublish(chunk: SlabChunk, unit: number, block: number): void {
+    const { undoLog, staging } = this
+    if (!chunk.durable) this.stageChunk(chunk)
     if (chunk.entered[unit] === 0) {
-      journal.push(OP.SLAB, chunk, unit, block)
+      undoLog.push(OP.SLAB, chunk, unit, block)
       chunk.entered[unit] = 1
-      if (!chunk.isLarge) this.#stageEntry(chunk, unit)
+      if (!chunk.isLarge) staging.entry(chunk, unit, this.kinds[chunk.kindOf[unit]!]!.type)
     }
-    journal.push(OP.PUBLISH, chunk, unit, block)
+    undoLog.push(OP.PUBLISH, chunk, unit, block)
     chunk.clearReserved(unit, block)
     chunk.setLive(unit, block)
-    if (!chunk.isLarge) this.stageBits(chunk, unit, block)
+    if (!chunk.isLarge) staging.bits(chunk, unit, block)
   }
 
-  stageHeader(chunk: HeapChunk): void {
-    const { firstUnit, units, unitBytes, layout } = chunk
-    const { id } = chunk.chunk
-    const header = { heap: this.id, chunk: id, firstUnit, units, unitBytes }
-    this.batch.write(chunk.mapping, layout.headerAt, encodeSlabHeader(header, this.heaps.seed))
+  /** Stages that a chunk exists. */
+  stageChunk(chunk: SlabChunk): void {
+    this.undoLog.push(OP.CHUNK, chunk, 0, 0)
+    chunk.durable = true
+    this.store.stagePublish(chunk.chunk, this.batch)
+    if (!chunk.isLarge) this.staging.header(chunk)
   }
 
-  #stageEntry(chunk: HeapChunk, unit: number): void {
-    const seed = slabEntrySeed(this.heaps.seed, chunk.chunk.id, unit)
-    encodeSlabEntry(
-      chunk.blockBytes[unit]!,
-      chunk.unitsOf(unit),
-      chunk.blocks[unit]!,
-      this.kinds[chunk.kindOf[unit]!]!.type,
-      seed,
-      this.#entryWords,
-      this.#entry,
-    )
-    this.#writeEntry(chunk, unit)
-  }
-
-  #writeEntry(chunk: HeapChunk, unit: number): void {
-    const at = chunk.layout.entriesAt + unit * SLAB_ENTRY.bytes
-    this.batch.write(chunk.mapping, at, this.#entry)
-  }
-
-  /** Stages the word of the bitmap that has a block's bit. */
-  stageBits(chunk: HeapChunk, unit: number, block: number): void {
-    const pair = (block >>> 6) << 1
-    const at = unit * chunk.unitWords + pair
-    const { bitmapsAt, bitmapBytes } = chunk.layout
-    const offset = bitmapsAt + unit * bitmapBytes + pair * 4
-    this.batch.setPair(chunk.mapping, offset, chunk.live[at]!, chunk.live[at + 1]!)
+  /** A chunk that never came to be. */
+  drop(chunk: SlabChunk): void {
+    this.#dropSlabChunk(chunk)
+    this.store.cancel(chunk.chunk)
   }
 
   /** Stages that a live block is free; its space can be had again once that is committed. */
-  stageFree(chunk: HeapChunk, unit: number, block: number): void {
-    const { journal } = this.heaps
-    journal.push(OP.FREE, chunk, unit, block)
+  stageFree(chunk: SlabChunk, unit: number, block: number): void {
+    const { undoLog } = this
+    undoLog.push(OP.FREE, chunk, unit, block)
     chunk.clearLive(unit, block)
     if (chunk.isLarge) {
-      journal.push(OP.GIVE, chunk, unit, block)
+      undoLog.push(OP.GIVE, chunk, unit, block)
       this.store.stageFree(chunk.chunk, this.batch)
     } else {
-      this.stageBits(chunk, unit, block)
+      this.staging.bits(chunk, unit, block)
     }
   }
 
   /** Stages the release of a slab without objects, and of a chunk without slabs if another such stays. */
-  releaseIfEmpty(chunk: HeapChunk, unit: number): void {
-    const { journal } = this.heaps
-    const { batch } = this
+  releaseIfEmpty(chunk: SlabChunk, unit: number): void {
+    const { undoLog, batch } = this
     if (chunk.entered[unit] === 0 || chunk.used[unit] !== 0 || chunk.reservations[unit] !== 0)
       return
     // A record without room for it leaves an empty slab: its blocks are given out again as any others.
-    if (batch.room < RELEASE_BYTES) return
-    journal.push(OP.RELEASE, chunk, unit, 0)
+    if (batch.room < STAGED_BYTES.RELEASE) return
+    undoLog.push(OP.RELEASE, chunk, unit, 0)
     chunk.entered[unit] = 0
     chunk.leaving++
-    this.#entry.fill(0)
-    this.#writeEntry(chunk, unit)
+    this.staging.noEntry(chunk, unit)
     if (chunk.slabs > chunk.leaving) return
     // The first stays: else an object that comes and goes would take a chunk and give it back each time.
     let kept = false
     for (const each of this.chunks) {
       if (!each.loaded || !each.durable || each.given || each.slabs > each.leaving) continue
-      if (kept && !each.isRoot && batch.room >= RELEASE_BYTES) {
-        journal.push(OP.GIVE, each, 0, 0)
+      if (kept && !each.isRoot && batch.room >= STAGED_BYTES.RELEASE) {
+        undoLog.push(OP.GIVE, each, 0, 0)
         each.given = true
         this.store.stageFree(each.chunk, batch)
       }
@@ -516,8 +510,7 @@ export class HeapSpace {
     }
   }
 
-  /** What an op means once its batch is committed. */
-  settle(op: number, chunk: HeapChunk, unit: number, block: number): void {
+  carryThrough(op: number, chunk: SlabChunk, unit: number, block: number): void {
     if (op === OP.FREE) {
       if (!chunk.isLarge) this.give(chunk, unit, block)
     } else if (op === OP.CHUNK) {
@@ -532,8 +525,7 @@ export class HeapSpace {
     }
   }
 
-  /** What an op means when its batch is dropped. */
-  undo(op: number, chunk: HeapChunk, unit: number, block: number): void {
+  undo(op: number, chunk: SlabChunk, unit: number, block: number): void {
     if (op === OP.TAKE) {
       this.cancel(chunk, unit, block)
     } else if (op === OP.CHUNK) {
@@ -556,9 +548,6 @@ export class HeapSpace {
     }
   }
 }
-
-/** What a release and what follows from it take in a record, at most. */
-const RELEASE_BYTES = 256
 
 /** Whether an empty chunk of so many units has room for a slab of such blocks. */
 function fitsChunk(units: number, unitBytes: number, blockBytes: number): boolean {

@@ -24,7 +24,6 @@ import { insideOf } from '../allocator/chunk.js'
 import { PlinthError } from '../base/errors.js'
 import { type SlabLayout, slabBase, slabLayout, slabUnits } from '../layout/heap.js'
 import type { Mapping } from '../media/media.js'
-import type { HeapSpace } from './heap-space.js'
 import { countBits, lowestBit } from './number-set.js'
 
 const NO_BYTES = new Uint8Array(0)
@@ -34,9 +33,23 @@ const NO_HINTS = new Uint16Array(0)
 /** In `slabOf`, minus the first unit: a slab whose bits were not read yet. */
 export const UNBUILT = -2
 
-export interface HeapChunkParts {
-  /** The heap; nobody but it knows what is behind this. */
-  readonly owner: HeapSpace
+/** The heap of a chunk, as the chunk and what finds it see it. */
+export interface SlabOwner {
+  readonly name: string
+  /** Pointer of the object from which the others are found, 0 for none. */
+  root: number
+  /** Reads the chunk's head. */
+  load(chunk: SlabChunk): void
+  /** Stages the release of a slab without objects. */
+  releaseIfEmpty(chunk: SlabChunk, unit: number): void
+  /** What an op of the undo log means once it is committed. */
+  carryThrough(op: number, chunk: SlabChunk, unit: number, block: number): void
+  /** Takes an op of the undo log back. */
+  undo(op: number, chunk: SlabChunk, unit: number, block: number): void
+}
+
+export interface SlabChunkParts {
+  readonly owner: SlabOwner
   readonly chunk: Chunk
   readonly firstUnit: number
   readonly units: number
@@ -47,8 +60,8 @@ export interface HeapChunkParts {
   readonly durable: boolean
 }
 
-export class HeapChunk {
-  readonly owner: HeapSpace
+export class SlabChunk {
+  readonly owner: SlabOwner
   readonly chunk: Chunk
   readonly offset: number
   readonly sizeBytes: number
@@ -64,6 +77,9 @@ export class HeapChunk {
   loaded = false
   /** Whether somebody outside was given views on it: it stays mapped. */
   viewed = false
+  /** Where raw stores were made that nobody has made durable. */
+  #storedFrom = Number.POSITIVE_INFINITY
+  #storedTo = 0
   mapping!: Mapping
   bytes: Uint8Array = NO_BYTES
   words: Uint32Array = NO_WORDS
@@ -96,7 +112,7 @@ export class HeapChunk {
   reserved: Int32Array = NO_BITS
   taken: Int32Array = NO_BITS
 
-  constructor(parts: HeapChunkParts) {
+  constructor(parts: SlabChunkParts) {
     const { units } = parts
     this.owner = parts.owner
     this.chunk = parts.chunk
@@ -156,11 +172,22 @@ export class HeapChunk {
 
   /** Raw stores may be anywhere in it from now on: closing the volume makes them durable. */
   expose(): void {
+    this.viewed = true
     insideOf(this.chunk).exposed = true
   }
 
-  /** All of it was just made durable. Who has views may store again at any time. */
-  unexpose(): void {
+  /** Raw stores were made here: closing the volume makes them durable, unless that is done before. */
+  noteStores(offset: number, length: number): void {
+    insideOf(this.chunk).exposed = true
+    if (offset < this.#storedFrom) this.#storedFrom = offset
+    if (offset + length > this.#storedTo) this.#storedTo = offset + length
+  }
+
+  /** These bytes are durable. Who has views may store again at any time. */
+  notePersisted(offset: number, length: number): void {
+    if (offset > this.#storedFrom || offset + length < this.#storedTo) return
+    this.#storedFrom = Number.POSITIVE_INFINITY
+    this.#storedTo = 0
     insideOf(this.chunk).exposed = this.viewed
   }
 

@@ -265,7 +265,7 @@ export class Heap {
     const length = checkBytes(source, 'source')
     const { bytes } = this.#writable(address, length)
     const { offset } = this.#at
-    if (length <= 64) for (let i = 0; i < length; i++) bytes[offset + i] = source[i]!
+    if (length <= 24) for (let i = 0; i < length; i++) bytes[offset + i] = source[i]!
     else bytes.set(plainBytes(source, length), offset)
   }
 

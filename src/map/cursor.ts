@@ -12,7 +12,7 @@ import type { Hold } from './holds.js'
 import { Inner, type Node } from './inner.js'
 import type { Leaf } from './leaf.js'
 import { Path } from './path.js'
-import { type Bounds, checkKey } from './range.js'
+import { type Bounds, checkKey, checkTarget } from './range.js'
 import type { Tree } from './tree.js'
 
 const FIRST_KEY = new Uint8Array(0)
@@ -104,6 +104,28 @@ export class Cursor {
     const pointer = this.#pointer()
     entries.read(pointer)
     return entries.value(pointer)
+  }
+
+  /**
+   * Copies the entry's key to the start of `target`, as much as fits. Returns the length of the whole key. Allocates
+   * nothing.
+   * @throws TypeError for what is no Uint8Array; PlinthError as `key`
+   */
+  keyInto(target: Uint8Array): number {
+    const bytes = checkTarget(target)
+    const { entries } = this.#parts
+    const pointer = this.#pointer()
+    entries.read(pointer)
+    return entries.keyInto(pointer, target, bytes)
+  }
+
+  /** The same with its value. */
+  valueInto(target: Uint8Array): number {
+    const bytes = checkTarget(target)
+    const { entries } = this.#parts
+    const pointer = this.#pointer()
+    entries.read(pointer)
+    return entries.valueInto(pointer, target, bytes)
   }
 
   /** Of the entry that it is at. */

@@ -155,12 +155,21 @@ export class Entries {
   /** The same, as much as fits into `bytes` of the target. Returns the length of all of it. */
   valueInto(pointer: number, target: Uint8Array, bytes: number): number {
     if (this.tx !== undefined) this.read(pointer)
-    const { valueBytes } = this
-    const length = valueBytes < bytes ? valueBytes : bytes
-    const from = this.keyAt + this.keyBytes
+    this.#copyInto(this.keyAt + this.keyBytes, this.valueBytes, target, bytes)
+    return this.valueBytes
+  }
+
+  /** The same of the key. */
+  keyInto(pointer: number, target: Uint8Array, bytes: number): number {
+    if (this.tx !== undefined) this.read(pointer)
+    this.#copyInto(this.keyAt, this.keyBytes, target, bytes)
+    return this.keyBytes
+  }
+
+  #copyInto(from: number, all: number, target: Uint8Array, bytes: number): void {
+    const length = all < bytes ? all : bytes
     if (this.#source === undefined) this.#reader.copyOut(from, length, target)
     else target.set(this.#source.subarray(from, from + length))
-    return valueBytes
   }
 
   /** Brings an entry nearer to the processor, as much of it as the last one had, while others are on their way as well. */

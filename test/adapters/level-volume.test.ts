@@ -323,6 +323,17 @@ test('an iterator that cannot be made rejects its reads, and the database can be
   assert.equal(await again.get('a'), '1')
 })
 
+test('texts of every length come back', async () => {
+  await using db = new PlinthLevel(newPath(), { size: 8 * MIB })
+  const texts = [0, 1, 65_535, 65_536, 65_537, 300_000].map(
+    (length) => 'ü'.repeat(length / 2) + 'x'.repeat(length % 2),
+  )
+  for (const [i, text] of texts.entries()) await db.put(`${i}`, text)
+  for (const [i, text] of texts.entries()) assert.equal(await db.get(`${i}`), text)
+  assert.equal(db.getSync('none'), undefined)
+  assert.deepEqual(await db.values().all(), texts)
+})
+
 test('bytes of another realm are bytes', async () => {
   const encodings = { keyEncoding: 'view', valueEncoding: 'view' } as const
   await using db = new PlinthLevel<Uint8Array, Uint8Array>(newPath(), { ...small, ...encodings })

@@ -385,6 +385,27 @@ describe('what is handed out', () => {
   })
 })
 
+describe('what is copied to the caller’s own', () => {
+  it('keyInto and valueInto of a cursor: as much as fits, and the length of all', () => {
+    const bench = newBench()
+    bench.map.put(bytesOf('key'), bytesOf('v'.repeat(1000)))
+    const cursor = bench.map.cursor()
+    const target = new Uint8Array(2)
+    assert.throws(() => cursor.keyInto(target), { code: 'ERR_NO_ENTRY' })
+    cursor.next()
+    assert.equal(cursor.keyInto(target), 3)
+    sameText(target, 'ke')
+    assert.equal(cursor.valueInto(target), 1000)
+    sameText(target, 'vv')
+    const large = new Uint8Array(1001)
+    assert.equal(cursor.valueInto(large), 1000)
+    sameText(large, `${'v'.repeat(1000)}\0`)
+    assert.throws(() => cursor.valueInto([] as never), { code: 'ERR_INVALID_ARG_TYPE' })
+    cursor.close()
+    demand(bench, { key: 'v'.repeat(1000) })
+  })
+})
+
 describe('limits', () => {
   it('of keys and values', () => {
     const bench = newBench()

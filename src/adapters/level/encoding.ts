@@ -18,10 +18,23 @@ export function toBytes(data: Data): Uint8Array {
   return typeof data === 'string' ? Buffer.from(data) : data
 }
 
-export function fromBytes(bytes: Uint8Array, format: Format): Data {
+export function fromBytes(bytes: Uint8Array, format: Exclude<Format, 'utf8'>): Data {
   if (format === 'view') return bytes
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
-  return format === 'utf8' ? buffer.toString() : buffer
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+}
+
+const text = Buffer.allocUnsafeSlow(64 * 1024)
+
+/**
+ * Text, from what `copy` copies to the start of a target, returning the length of all of it; undefined when that is -1. It takes no
+ * buffer of its own, which for most texts costs more than all the rest.
+ */
+export function readText(copy: (target: Uint8Array) => number): string | undefined {
+  const length = copy(text)
+  if (length <= text.length) return length < 0 ? undefined : text.toString('utf8', 0, length)
+  const whole = Buffer.allocUnsafeSlow(length)
+  copy(whole)
+  return whole.toString()
 }
 
 /** Where both are given, the bound that includes its key is the one that counts, as in other databases. */

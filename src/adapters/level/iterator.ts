@@ -4,7 +4,7 @@
  */
 import { AbstractIterator } from 'abstract-level'
 import type { Cursor } from '../../map/index.js'
-import { type Data, type Format, fromBytes, toBytes } from './encoding.js'
+import { type Data, type Format, fromBytes, readText, toBytes } from './encoding.js'
 import type { Turns } from './turns.js'
 
 export interface LevelIteratorOptions {
@@ -80,8 +80,13 @@ export class LevelIterator<Database, K, V> extends AbstractIterator<Database, K,
 
   /** What is not asked for is not read. */
   #entry(cursor: Cursor): Entry {
-    const key = this.#keyFormat && fromBytes(cursor.key, this.#keyFormat)
-    const value = this.#valueFormat && fromBytes(cursor.value, this.#valueFormat)
+    const [keyFormat, valueFormat] = [this.#keyFormat, this.#valueFormat]
+    let key: Data | undefined
+    if (keyFormat === 'utf8') key = readText((target) => cursor.keyInto(target))
+    else if (keyFormat !== undefined) key = fromBytes(cursor.key, keyFormat)
+    let value: Data | undefined
+    if (valueFormat === 'utf8') value = readText((target) => cursor.valueInto(target))
+    else if (valueFormat !== undefined) value = fromBytes(cursor.value, valueFormat)
     return [key, value]
   }
 

@@ -30,6 +30,7 @@ import {
   type EncodedRange,
   type Format,
   fromBytes,
+  readText,
   toBytes,
   toRange,
 } from './encoding.js'
@@ -184,8 +185,12 @@ export class PlinthLevel<K = string, V = string> extends AbstractLevel<
 
   /** @internal */
   _getSync(key: Data, options: ReadOptions): Data | undefined {
-    const value = this.#reader(options).get(toBytes(key))
-    return value === undefined ? undefined : fromBytes(value, options.valueEncoding)
+    const { valueEncoding } = options
+    const reader = this.#reader(options)
+    const bytes = toBytes(key)
+    if (valueEncoding === 'utf8') return readText((target) => reader.getInto(bytes, target))
+    const value = reader.get(bytes)
+    return value && fromBytes(value, valueEncoding)
   }
 
   /** @internal */

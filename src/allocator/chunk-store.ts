@@ -366,25 +366,35 @@ export class ChunkStore implements ChunkKeeper {
     if (this.context.isBusy) {
       throw new PlinthError('ERR_TX_ACTIVE', 'a chunk cannot be closed inside a transaction')
     }
+    if (this.#flushStores(chunk)) this.log.media.fence()
+    this.#end(chunk)
+  }
+
+  #end(chunk: Chunk): void {
     const inside = insideOf(chunk)
     const { mapping } = inside
-    if (mapping !== undefined) {
-      const { media, home } = this.log
-      if (this.#lifecycle.mayWrite && (inside.exposed || home.hasPending(mapping))) {
-        this.log.persistStores(mapping)
-      }
-      inside.mapping = undefined
-      inside.usable = undefined
-      inside.mutableView = undefined
-      if (this.#warm !== undefined && mapping.length <= this.#warmBytes) {
-        media.detach(mapping)
-        this.#warm.set(chunk.id, mapping)
-      } else {
-        media.unmap(mapping)
-      }
-    }
     inside.state = 'closed'
+    inside.mapping = undefined
+    inside.usable = undefined
+    inside.mutableView = undefined
     this.#open[inside.slot] = undefined
+    if (mapping === undefined) return
+    const { media } = this.log
+    if (this.#warm !== undefined && mapping.length <= this.#warmBytes) {
+      media.detach(mapping)
+      this.#warm.set(chunk.id, mapping)
+    } else {
+      media.unmap(mapping)
+    }
+  }
+
+  /** Flushes what may have been stored in a chunk. Returns whether a fence is wanted. */
+  #flushStores(chunk: Chunk): boolean {
+    const { mapping, exposed } = insideOf(chunk)
+    if (mapping === undefined || !this.#lifecycle.mayWrite) return false
+    if (!exposed && !this.log.home.hasPending(mapping)) return false
+    this.log.flushStores(mapping)
+    return true
   }
 
   /** Whoever asks for bytes from now on is told that the device has failed. Views that were handed out stay. */
@@ -392,14 +402,16 @@ export class ChunkStore implements ChunkKeeper {
     for (const chunk of this.#open) if (chunk !== undefined) insideOf(chunk).usable = undefined
   }
 
-  /** Closes every handle. Reservations are cancelled. */
+  /** Closes every handle: all stores share one fence. Reservations are cancelled. */
   closeAll(): void {
+    let fenceWanted = false
     for (const chunk of this.#open) {
       if (chunk === undefined) continue
-      const { state } = insideOf(chunk)
-      if (state === 'reserved') this.cancel(chunk)
-      else this.close(chunk)
+      if (insideOf(chunk).state === 'reserved') this.cancel(chunk)
+      else if (this.#flushStores(chunk)) fenceWanted = true
     }
+    if (fenceWanted) this.log.media.fence()
+    for (const chunk of this.#open) if (chunk !== undefined) this.#end(chunk)
     this.#warm?.clear()
   }
 }

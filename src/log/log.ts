@@ -281,12 +281,11 @@ export class Log implements Observed {
     this.media.fence()
   }
 
-  /** Makes every store of the program to a mapping durable. */
-  persistStores(mapping: Mapping): void {
+  /** Flushes every store of the program to a mapping: durable after the next `fence`. */
+  flushStores(mapping: Mapping): void {
     if (this.home.hasPending(mapping)) this.checkpoint()
     this.settle()
     this.media.flushStores(mapping)
-    this.media.fence()
   }
 
   /** Makes all home places durable, so that the whole log can be used again. */

@@ -165,7 +165,8 @@ class Run<A> {
     })
     explore()
     media.onPoint = undefined
-    this.#lookForUnflushed(media, volume, model)
+    // A volume that the workload has closed has nothing left unflushed.
+    if (volume.isOpen) this.#lookForUnflushed(media, volume, model)
     media.release()
   }
 

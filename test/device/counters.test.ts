@@ -1,7 +1,8 @@
 /** What operations cost, counted exactly: a regression shows here without any clock. */
 import assert from 'node:assert/strict'
+import diagnostics from 'node:diagnostics_channel'
 import { describe, it } from 'node:test'
-import type { Chunk, Volume } from 'plinth'
+import type { Chunk, OperationMessage, Volume } from 'plinth'
 import { MIB, type Place, places, withVolume } from '../support/devices.js'
 
 type Cost = { fences: number; barriers: number; systemCalls: number; linesFlushed: number }
@@ -132,6 +133,41 @@ for (const at of places) {
         })
       })
     }
+
+    it('close of a volume: all chunks share one fence', () => {
+      const count = 20
+      const messages: OperationMessage[] = []
+      const listen = (message: unknown) => void messages.push(message as OperationMessage)
+      withVolume(
+        at,
+        (volume) => {
+          const chunks = Array.from({ length: count }, (_, i) =>
+            volume.allocate({ size: 4096, name: `${i}`, zero: true }),
+          )
+          volume.checkpoint()
+          for (const [i, chunk] of chunks.entries()) chunk.bytes[i] = 1
+          diagnostics.subscribe('plinth:operation', listen)
+          try {
+            volume.close()
+          } finally {
+            diagnostics.unsubscribe('plinth:operation', listen)
+          }
+        },
+        { size: 8 * MIB },
+      )
+      const [message] = messages
+      assert.deepEqual([messages.length, message?.operation], [1, 'close'])
+      const { barriers, systemCalls, linesFlushed } = message!
+      // And one for each anchor.
+      assert.equal(message!.fences, 1 + 2)
+      const lines = at.granularity === 'cache-line' ? count * 64 + 2 : 0
+      assert.deepEqual(
+        { barriers, systemCalls, linesFlushed },
+        at.granularity === 'page'
+          ? { barriers: 3, systemCalls: count + 1 + 2 * 2, linesFlushed: 0 }
+          : { barriers: 0, systemCalls: 0, linesFlushed: lines },
+      )
+    })
 
     it('1000 transactions one after the other', () => {
       onBench(at, ({ volume, chunk }) => {

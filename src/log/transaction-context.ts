@@ -93,8 +93,11 @@ export class TransactionContext {
   chunks: Structure = NO_STRUCTURE
   heaps: Structure = NO_STRUCTURE
   readonly #joined: Participant[] = []
+  // Those that are open; the arrays stay as long as they were once, since to shorten one costs 100 ns.
   readonly #savepoints: number[] = []
+  #depth = 0
   readonly #marks: unknown[] = []
+  #marked = 0
   #phase = IDLE
   /** Whether more than bytes of chunks and objects has changed: else nothing follows. */
   isStructural = false
@@ -195,8 +198,8 @@ export class TransactionContext {
 
   /** Runs `work`; when it throws, everything that it has changed is rolled back, and the transaction goes on. */
   savepoint<T, Given>(work: (given: Given) => T, given: Given): T {
-    const depth = this.#savepoints.length
-    const marks = this.#marks.length
+    const depth = this.#depth
+    const marks = this.#marked
     this.#save()
     try {
       return work(given)
@@ -204,22 +207,23 @@ export class TransactionContext {
       this.#rollbackTo(depth, marks, error)
       throw error
     } finally {
-      this.#savepoints.length = depth
-      this.#marks.length = marks
+      this.#depth = depth
+      this.#marked = marks
     }
   }
 
   #save(): void {
     const { staging } = this.batch
     const joined = this.#joined
-    this.#savepoints.push(
-      staging.bytes,
-      staging.targetCount,
-      this.chunks.length,
-      this.heaps.length,
-      joined.length,
-    )
-    for (let i = 0; i < joined.length; i++) this.#marks.push(joined[i]!.mark?.())
+    const saved = this.#savepoints
+    let at = this.#depth
+    saved[at++] = staging.bytes
+    saved[at++] = staging.targetCount
+    saved[at++] = this.chunks.length
+    saved[at++] = this.heaps.length
+    saved[at++] = joined.length
+    this.#depth = at
+    for (let i = 0; i < joined.length; i++) this.#marks[this.#marked++] = joined[i]!.mark?.()
   }
 
   #rollbackTo(depth: number, marks: number, error: unknown): void {

@@ -308,6 +308,8 @@ export class Entries {
   create(tx: Transaction, key: Uint8Array): number {
     if (this.#recordBytes > this.#inlineBytes) return this.#createLarge()
     const pointer = this.#heap.allocate(this.#recordBytes, TYPE.ENTRY)
+    // What the reader knew of an object that was here counts no more.
+    this.pointer = 0
     tx.writeObject(this.#heap, pointer, this.#record)
     if (this.tx !== undefined) this.#stage(pointer, key)
     return pointer
@@ -321,7 +323,8 @@ export class Entries {
     const bytes = this.#recordBytes
     if (bytes > this.#inlineBytes) return false
     // The search has just gone to it, unless it was found among what is staged.
-    const room = this.tx !== undefined ? this.#heap.size(pointer) : this.#reader.size
+    const isThere = this.pointer === pointer && this.#source === undefined
+    const room = isThere ? this.#reader.size : this.#heap.size(pointer)
     if (bytes > room || bytes < room * REWRITE_SHARE) return false
     tx.writeObject(this.#heap, pointer, this.#record)
     if (this.tx !== undefined) this.#stage(pointer, key)
@@ -411,6 +414,7 @@ export class Entries {
       this.#stagedPointers.pop()
       this.#keyEnds.pop()
     }
+    if (this.#indexed === 0) return
     // A pointer may have been staged twice: what is left is indexed anew.
     this.#stagedAt.clear()
     this.#indexed = 0

@@ -18,10 +18,10 @@ interface Page {
 const EMPTY_PAGE = new Uint8Array(RETIRED_BYTES)
 
 /** A state to go back to. */
-export class RetiredMark {
-  pages = 0
+export interface RetiredMark {
+  pages: number
   /** Entries of the last one. */
-  retired = 0
+  retired: number
 }
 
 export class Retired {

@@ -30,10 +30,10 @@ interface Superseded {
 }
 
 /** A state to go back to. */
-export class TreeMark {
-  root: Node | undefined = undefined
-  touched = 0
-  superseded = 0
+export interface TreeMark {
+  root: Node | undefined
+  touched: number
+  superseded: number
 }
 
 export interface TreeParts {

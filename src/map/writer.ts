@@ -27,8 +27,8 @@ import {
 import type { Leaf } from './leaf.js'
 import type { Change } from './operation.js'
 import { Path } from './path.js'
-import { type Retired, RetiredMark } from './retired.js'
-import { type Tree, TreeMark } from './tree.js'
+import type { Retired, RetiredMark } from './retired.js'
+import type { Tree, TreeMark } from './tree.js'
 
 /** A leaf with at most so many entries moves to its left neighbour if both have at most so many. */
 const MERGE = { entries: 16, together: 48 }
@@ -44,10 +44,13 @@ export interface WriterParts {
   readonly holds: Holds
 }
 
-/** A state of the map's memory to go back to. */
-class WriterMark {
-  readonly tree = new TreeMark()
-  readonly retired = new RetiredMark()
+/** A state of the map's memory to go back to: one object, as each call within a transaction makes one. */
+class WriterMark implements TreeMark, RetiredMark {
+  root: TreeMark['root'] = undefined
+  touched = 0
+  superseded = 0
+  pages = 0
+  retired = 0
   staged = 0
   indexed = 0
   holds = 0
@@ -192,8 +195,8 @@ export class Writer implements Participant {
   }
 
   #note(mark: WriterMark): void {
-    this.#tree.mark(mark.tree)
-    this.#retired.mark(mark.retired)
+    this.#tree.mark(mark)
+    this.#retired.mark(mark)
     mark.staged = this.#entries.stagedCount
     mark.indexed = this.#indexedHashes.length
     mark.holds = this.#holds.within
@@ -207,8 +210,8 @@ export class Writer implements Participant {
 
   rollbackTo(mark: WriterMark): void {
     this.#entries.rollbackTo(mark.staged)
-    this.#tree.rollbackTo(mark.tree)
-    this.#retired.rollbackTo(mark.retired)
+    this.#tree.rollbackTo(mark)
+    this.#retired.rollbackTo(mark)
     this.#holds.loseWithin(mark.holds)
     while (this.#indexedHashes.length > mark.indexed) {
       const hash = this.#indexedHashes.pop()!

@@ -11,6 +11,7 @@
  * shared mapping and msync (161 against 657 us on ext4, measured).
  */
 import fs from 'node:fs'
+import { PlinthError } from '../base/errors.js'
 import { alignDown, alignUp, PAGE_BYTES, powerOfTwoCeil } from '../base/units.js'
 import { COUNTER, type Mapping, Media } from '../media/media.js'
 import { MAILBOX, MAILBOX_FLAG, type Staging } from '../media/staging.js'
@@ -58,6 +59,7 @@ export class PageMedia extends Media {
   /** Home places were handed to the kernel and not waited for. */
   #homeUnsettled = false
   #pages = new Uint32Array(0)
+  readonly #lastByte = new Uint8Array(1)
   /** Pairs of slot and offset: pages of which a part was written home. */
   readonly #edges: Float64Array
   #edgeCount = 0
@@ -144,6 +146,16 @@ export class PageMedia extends Media {
     mailbox[MAILBOX.TARGET_COUNT] = staging.targetCount
     mailbox[MAILBOX.FLAGS] = part
     this.#call()
+  }
+
+  override checkLength(): void {
+    let read = 1
+    try {
+      read = fs.readSync(this.#parts.fd, this.#lastByte, 0, 1, this.sizeBytes - 1)
+    } catch {
+      // It is there, and bad.
+    }
+    if (read === 0) throw this.fail(truncated())
   }
 
   protected appendBytesOf(at: number, record: Uint8Array): void {
@@ -424,7 +436,7 @@ export class PageMedia extends Media {
       } catch (error) {
         throw this.fail(error)
       }
-      if (read === 0) throw this.fail(new Error('the device ended early'))
+      if (read === 0) throw this.fail(truncated())
       done += read
     }
   }
@@ -432,6 +444,13 @@ export class PageMedia extends Media {
   #checkAlive(): void {
     if (this.failure !== undefined) throw this.failure
   }
+}
+
+function truncated(): PlinthError {
+  return new PlinthError(
+    'ERR_DEVICE_TRUNCATED',
+    'the device has become shorter than the volume on it',
+  )
 }
 
 function systemError(errno: number): Error {

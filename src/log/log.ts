@@ -294,6 +294,7 @@ export class Log implements Observed {
   }
 
   #checkpoint(next: LogPosition, state: number = ANCHOR_STATE.OPEN): void {
+    this.media.checkLength()
     // 1. The records first: a home place must never be ahead of its record.
     if (checks.settleBeforeHome) this.settle()
     // 2. Home places. A crash here or within replays all of the log: the same bytes once more.

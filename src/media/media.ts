@@ -108,6 +108,13 @@ export abstract class Media {
   /** Called when `failure` is set. */
   onFailure: () => void = () => {}
 
+  /**
+   * Asked before places at the end are stored to: behind the end of a device that became shorter that is a
+   * fault, which ends the process. Where a look costs more than the store it is not taken.
+   * @throws PlinthError ERR_VOLUME_FAILED when the device is shorter than the media
+   */
+  checkLength(): void {}
+
   /** Maps a stretch. Refused with `ERR_BACKEND_LIMIT` where the backend cannot do it exactly. */
   abstract map(offset: Offset, length: number): Mapping
   /** Empties the views on a mapping, and keeps the mapping. */

@@ -573,6 +573,8 @@ export class Volume {
     this.#lifecycle.close()
     const { store, log } = this.#loaded
     release(this.#lifecycle.media.failure, [
+      // Before stores of chunks would make a file that was cut as long as it was.
+      () => void (this.#lifecycle.mayWrite && log.media.checkLength()),
       () => this.#heaps.close(),
       () => store.closeAll(),
       // As it was left where not all could be made durable: the next opening recovers.

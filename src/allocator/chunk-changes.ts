@@ -10,9 +10,8 @@
  *
  * Space that a transaction frees is given out again only after its commit: until then it may still be wanted.
  */
-import { argumentValueError, PlinthError } from '../base/errors.js'
+import { PlinthError } from '../base/errors.js'
 import { CHUNK_STATE } from '../layout/chunk-slot.js'
-import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import type { Structure, TransactionContext } from '../log/transaction-context.js'
 import { type Chunk, type ChunkState, insideOf } from './chunk.js'
 import type { AllocateOptions, ChunkStore, PlacedChunk } from './chunk-store.js'
@@ -51,7 +50,6 @@ export class ChunkChanges implements Structure {
 
   /** A chunk that exists once the transaction commits; its handle may be used at once. */
   allocate(options: AllocateOptions): Chunk {
-    refuseOwnType(options)
     this.#context.batch.require(SLOT_BYTES)
     const chunk = this.#store.reserve(options)
     this.#push(OP.RESERVE, chunk, undefined)
@@ -157,12 +155,4 @@ function refuseReservation(chunk: Chunk): void {
     'ERR_CHUNK_NOT_FOUND',
     `chunk ${chunk.id} is a reservation; publish or cancel it`,
   )
-}
-
-/** Chunks of the library's own types are for heaps alone to make. */
-export function refuseOwnType(options: AllocateOptions): void {
-  const type: unknown = options?.type
-  if (typeof type === 'string' && type.startsWith(OWN_TYPE_PREFIX)) {
-    throw argumentValueError(`types that begin with '${OWN_TYPE_PREFIX}' are the library's own`)
-  }
 }

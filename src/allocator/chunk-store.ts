@@ -15,10 +15,11 @@ import {
   checkPowerOfTwo,
   encodeText,
 } from '../base/arguments.js'
-import { argumentTypeError, PlinthError } from '../base/errors.js'
+import { argumentTypeError, argumentValueError, PlinthError } from '../base/errors.js'
 import { GIB, type Offset } from '../base/units.js'
 import { CHUNK_STATE, NAME_BYTES_MAX, TYPE_BYTES_MAX } from '../layout/chunk-slot.js'
 import { bytesToGranules, type Geometry, granuleToOffset } from '../layout/geometry.js'
+import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import type { Batch } from '../log/batch.js'
 import type { Log } from '../log/log.js'
 import type { TransactionContext } from '../log/transaction-context.js'
@@ -162,12 +163,16 @@ export class ChunkStore implements ChunkKeeper {
   }
 
   /**
-   * Takes space for a chunk, in memory alone. With `zero` its bytes are durably zero when it returns.
+   * Takes space for a chunk, in memory alone. With `zero` its bytes are durably zero when it returns. `isOwn`: the type may
+   * be one of the library's.
    * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_EXISTS, ERR_CHUNK_TOO_LARGE
    */
-  reserve(options: AllocateOptions): Chunk {
+  reserve(options: AllocateOptions, isOwn = false): Chunk {
     const { table } = this
     const wanted = this.#parse(options)
+    if (!isOwn && wanted.type?.string.startsWith(OWN_TYPE_PREFIX)) {
+      throw argumentValueError(`types that begin with '${OWN_TYPE_PREFIX}' are the library's own`)
+    }
     const granules = bytesToGranules(this.#geometry, wanted.size)
     const { granuleBytes, dataAt } = this.#geometry
     const start = table.granules.find(

@@ -106,7 +106,9 @@ export class Chunk {
    * @throws PlinthError ERR_CHUNK_CLOSED, ERR_BACKEND_LIMIT, ERR_BAD_BLOCKS
    */
   get bytes(): Uint8Array {
-    const mapping = mappingOf(this, this.#inside.store)
+    const { store } = this.#inside
+    const mapping = mappingOf(this, store)
+    store.log.media.regain(mapping)
     this.#inside.exposed = true
     return mapping.bytes
   }
@@ -114,8 +116,12 @@ export class Chunk {
   /** The same as a DataView. @throws as `bytes` */
   get view(): DataView {
     const { buffer, byteOffset, byteLength } = this.bytes
-    this.#inside.mutableView ??= new DataView(buffer, byteOffset, byteLength)
-    return this.#inside.mutableView
+    const inside = this.#inside
+    // Another one when the views were moved away.
+    if (inside.mutableView?.buffer !== buffer) {
+      inside.mutableView = new DataView(buffer, byteOffset, byteLength)
+    }
+    return inside.mutableView
   }
 
   /**

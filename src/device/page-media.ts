@@ -107,6 +107,11 @@ export class PageMedia extends Media {
     mapping.bytes = NO_BYTES
   }
 
+  protected override detachMoved(mapping: Mapping): void {
+    // Its copies stay: what they hold is nowhere else.
+    this.#parts.mapper.detach(mapping.slot)
+  }
+
   attach(mapping: Mapping): void {
     mapping.bytes = this.#parts.mapper.attach(mapping.slot)
   }
@@ -254,6 +259,7 @@ export class PageMedia extends Media {
   }
 
   flush(mapping: Mapping, offset: number, length: number): void {
+    this.regain(mapping)
     this.#writeHome(mapping.bytes, offset, length, mapping.offset + offset)
     this.#giveBack(mapping, offset, length)
   }
@@ -327,6 +333,7 @@ export class PageMedia extends Media {
   }
 
   flushStores(mapping: Mapping): void {
+    this.regain(mapping)
     if (this.#pages.length === 0) this.#pages = new Uint32Array(4096)
     const pages = this.#pages
     const { mapper } = this.#parts
@@ -366,6 +373,7 @@ export class PageMedia extends Media {
   }
 
   override write(mapping: Mapping, offset: number, source: Uint8Array): void {
+    this.regain(mapping)
     this.#writeHome(source, 0, source.length, mapping.offset + offset)
     // The views must show it: whole pages by dropping what copies there were, edges by storing where
     // there is a copy, as a page without one shows it already.

@@ -132,10 +132,13 @@ export class HeapDirectory {
       throw rangeError(`a heap has at most ${CLASSES_MAX} classes`)
     }
     const { headBytes } = slabLayout(1, unitBytes, true)
-    const handle = store.reserve({
-      size: alignUp(headBytes, geometry.granuleBytes),
-      type: HEAP_TYPE.HEAP,
-    })
+    const handle = store.reserve(
+      {
+        size: alignUp(headBytes, geometry.granuleBytes),
+        type: HEAP_TYPE.HEAP,
+      },
+      true,
+    )
     store.nameReserved(handle, rootChunkName(name))
     const { id } = handle
     const space = new SlabHeap({

@@ -109,6 +109,7 @@ export class PointerMap {
               at.unit = unit
               at.block = block
               at.offset = offset
+              if (chunk.bytes.length === 0) chunk.regain()
               return chunk
             }
           }
@@ -142,6 +143,7 @@ export class PointerMap {
               at.unit = unit
               at.block = block
               at.offset = offset
+              if (chunk.bytes.length === 0) chunk.regain()
               return chunk
             }
           }

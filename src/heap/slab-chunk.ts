@@ -38,6 +38,8 @@ export interface SlabOwner {
   readonly name: string
   /** Pointer of the object from which the others are found, 0 for none. */
   root: number
+  /** Gives a mapping its views again. */
+  regain(mapping: Mapping): void
   /** Reads the chunk's head. */
   load(chunk: SlabChunk): void
   /** Stages the release of a slab without objects. */
@@ -161,6 +163,14 @@ export class SlabChunk {
     this.words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
     this.freeUnits = this.units - Math.floor(this.layout.headBytes / this.unitBytes)
     this.loaded = true
+  }
+
+  /** Somebody has moved the memory of views away: they are taken anew. */
+  regain(): void {
+    this.owner.regain(this.mapping)
+    const { bytes } = this.mapping
+    this.bytes = bytes
+    this.words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
   }
 
   /** Drops the views: nothing of this chunk is found any more. */
@@ -287,6 +297,7 @@ export class SlabChunk {
    */
   build(unit: number): void {
     if (!this.loaded) this.owner.load(this)
+    if (this.bytes.length === 0) this.regain()
     if (this.isLarge) {
       this.slabOf.fill(0)
       return

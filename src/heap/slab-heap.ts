@@ -37,6 +37,7 @@ import { largeChunkName, slabChunkName } from '../layout/heap-names.js'
 import type { Batch } from '../log/batch.js'
 import type { Log } from '../log/log.js'
 import type { TransactionContext } from '../log/transaction-context.js'
+import type { Mapping } from '../media/media.js'
 import type { LargeMappings } from './large-mappings.js'
 import { NONE, NumberSet } from './number-set.js'
 import type { Location, PointerMap } from './pointer-map.js'
@@ -251,11 +252,11 @@ export class SlabHeap implements SlabOwner {
     let chunk: Chunk
     try {
       const size = Math.max(units, steps * step) * unitBytes
-      chunk = store.reserve({ size, type: HEAP_TYPE.SLAB })
+      chunk = store.reserve({ size, type: HEAP_TYPE.SLAB }, true)
     } catch (error) {
       if ((error as PlinthError).code !== 'ERR_NO_SPACE') throw error
       // A nearly full volume: what is needed now is enough.
-      chunk = store.reserve({ size: units * unitBytes, type: HEAP_TYPE.SLAB })
+      chunk = store.reserve({ size: units * unitBytes, type: HEAP_TYPE.SLAB }, true)
     }
     const firstUnit = this.#freeNumber(chunk.size / unitBytes)
     this.store.nameReserved(chunk, slabChunkName(this.id, firstUnit))
@@ -328,6 +329,10 @@ export class SlabHeap implements SlabOwner {
     }
   }
 
+  regain(mapping: Mapping): void {
+    this.log.media.regain(mapping)
+  }
+
   /**
    * Reads a chunk's head.
    * @throws PlinthError ERR_VOLUME_CORRUPT when it contradicts itself, the heap or the chunk table
@@ -383,7 +388,7 @@ export class SlabHeap implements SlabOwner {
     if (size > 2 * LARGE_UNIT_BYTES - granuleBytes) {
       throw new PlinthError('ERR_CHUNK_TOO_LARGE', `an object of ${size} bytes is too large`)
     }
-    const handle = store.reserve({ size, type: HEAP_TYPE.LARGE })
+    const handle = store.reserve({ size, type: HEAP_TYPE.LARGE }, true)
     const name = largeChunkName(this.id, type, handle.offset / granuleBytes)
     this.store.nameReserved(handle, name)
     return this.addLarge(handle, type, false)

@@ -121,6 +121,22 @@ export abstract class Media {
   abstract detach(mapping: Mapping): void
   /** Gives a detached mapping its `bytes` again. */
   abstract attach(mapping: Mapping): void
+  /**
+   * Whether somebody who was given views has moved their memory to others (`ArrayBuffer.prototype.transfer`): then the
+   * mapping has new ones when this returns. Those that were moved stay, and show the same memory.
+   */
+  regain(mapping: Mapping): boolean {
+    if (mapping.bytes.length === mapping.length) return false
+    this.detachMoved(mapping)
+    this.attach(mapping)
+    return true
+  }
+
+  /** Lets go of views that were moved away. */
+  protected detachMoved(mapping: Mapping): void {
+    this.detach(mapping)
+  }
+
   /** Empties the views and gives the address space back. What was stored and not flushed is lost. */
   abstract unmap(mapping: Mapping): void
 
@@ -178,6 +194,7 @@ export abstract class Media {
 
   /** Stores bytes in a mapping. Visible, not durable. */
   store(mapping: Mapping, offset: number, source: Uint8Array): void {
+    this.regain(mapping)
     mapping.bytes.set(source, offset)
   }
 

@@ -102,6 +102,7 @@ export class Transaction {
   read(chunk: Chunk, offset: number, length: number): Uint8Array {
     const mapping = this.#mapping(chunk)
     checkRange(chunk, offset, length)
+    this.#store.log.media.regain(mapping)
     const bytes = mapping.bytes.slice(offset, offset + length)
     this.#batch.overlay(mapping, offset, bytes)
     return bytes
@@ -172,6 +173,7 @@ export class Transaction {
 
   /** Eight bytes, or as many as there are, as the transaction sees them. */
   #load(mapping: Mapping, offset: number): void {
+    this.#store.log.media.regain(mapping)
     const { bytes } = mapping
     const word = this.#word
     for (let i = 0; i < 8; i++) word[i] = bytes[offset + i] ?? 0

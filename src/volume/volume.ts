@@ -1,7 +1,7 @@
 /** The volume: the front door. */
 import type { Chunk } from '../allocator/chunk.js'
 import { insideOf } from '../allocator/chunk.js'
-import { ChunkChanges, refuseOwnType } from '../allocator/chunk-changes.js'
+import { ChunkChanges } from '../allocator/chunk-changes.js'
 import type { AllocateOptions } from '../allocator/chunk-store.js'
 import { checkPath } from '../base/arguments.js'
 import { PlinthError } from '../base/errors.js'
@@ -332,7 +332,6 @@ export class Volume {
   reserve(options: AllocateOptions): Chunk {
     if (isObserved(this.#log)) return observe('reserve', this.#log, this, this.reserve, options)
     this.#lifecycle.checkWritable()
-    refuseOwnType(options)
     return this.#loaded.store.reserve(options)
   }
 

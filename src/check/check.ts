@@ -2,7 +2,13 @@
 import { checkAnchors } from './anchors.js'
 import { checkBadBlocks } from './bad-blocks.js'
 import { checkDirectory } from './directory.js'
-import type { Finding, PlannedFix, Problem } from './finding.js'
+import {
+  FINDINGS_MAX,
+  type Finding,
+  type FindingCode,
+  type PlannedFix,
+  type Problem,
+} from './finding.js'
 import { checkHeaps } from './heaps.js'
 import { Inspection, type Readable } from './inspection.js'
 import { Lenient } from './lenient.js'
@@ -23,6 +29,34 @@ const STEPS: readonly Step[] = [
   checkBadBlocks,
 ]
 
+/** What is found, in order; beyond a number of each code it is counted. */
+class Problems {
+  readonly #told: Problem[] = []
+  readonly #counts = new Map<FindingCode, number>()
+  readonly #rest = new Map<FindingCode, Problem & { count: number }>()
+
+  add(problem: Problem): void {
+    const { code, severity, place, count = 1 } = problem
+    const told = this.#counts.get(code) ?? 0
+    const rest = this.#rest.get(code)
+    if (told < FINDINGS_MAX) {
+      this.#told.push(problem)
+      this.#counts.set(code, told + 1)
+    } else if (rest !== undefined) rest.count += count
+    else this.#rest.set(code, { code, severity, place, message: '', count })
+  }
+
+  *told(): Iterable<Problem> {
+    yield* this.#told
+    for (const rest of this.#rest.values()) {
+      yield {
+        ...rest,
+        message: `${rest.count} more of the kind are from here on: a repair of those before comes to them, and a check then`,
+      }
+    }
+  }
+}
+
 /** What an open volume adds. */
 export interface OpenVolume extends Memory {
   readonly logUsedBytes: number
@@ -41,15 +75,15 @@ export interface Checked {
  */
 export function checkDevice(device: Readable, open?: OpenVolume, takesBack = false): Checked {
   const inspection = new Inspection(new Lenient(device), open, takesBack)
-  const problems: Problem[] = []
+  const problems = new Problems()
   const take = (found: Iterable<Problem>) => {
-    for (const problem of found) problems.push(problem)
+    for (const problem of found) problems.add(problem)
   }
   for (const step of STEPS) take(step(inspection))
   if (open !== undefined) take(checkMemory(inspection, open))
   const findings: Finding[] = []
   const fixes: PlannedFix[] = []
-  for (const { fixes: all = [], ...finding } of problems) {
+  for (const { fixes: all = [], ...finding } of problems.told()) {
     // What would be written to a bad block, or to what cannot be read, mends nothing.
     const its = all.filter(
       ({ offset, bytes }) => !inspection.device.badBlocks.touches(offset, bytes.length),

@@ -51,6 +51,12 @@ export const FINDING_CODES = {
   'memory-differs': 'what the open volume has in memory is not what is on the device',
 } as const
 
+/**
+ * So many findings of a code are told one by one, and fixed in one pass of a repair; the rest is one more, with a
+ * count. It bounds the memory of a check: a forged volume has as much wrong as it has bytes.
+ */
+export const FINDINGS_MAX = 32_768
+
 /** What a finding is. */
 export type FindingCode = keyof typeof FINDING_CODES
 /** How bad a finding is: nothing wrong, damaged but whole, or lost. */
@@ -74,6 +80,8 @@ export interface Finding {
   readonly place: Place
   /** A sentence for people. */
   readonly message: string
+  /** How many it stands for, where that is more than one: slots side by side, and what is not told one by one. */
+  readonly count?: number
   /** Whether `repair` can mend it without losing anything. */
   readonly fixable: boolean
 }

@@ -2,7 +2,7 @@
  * The chunk table: both copies of each slot. A slot that the log changes is what the log says, and
  * its copies may be anything: recovery writes both. Everywhere else both are whole and the same,
  * behind the slots that were ever used there is nothing, and among them no more are empty than the
- * anchor says.
+ * anchor says. Neighbours with the same thing wrong are one finding.
  */
 import { MIB, type Offset } from '../base/units.js'
 import type { Anchor } from '../layout/anchor.js'
@@ -17,7 +17,7 @@ import {
   versionOfSlot,
 } from '../layout/chunk-slot.js'
 import { type Geometry, TABLE_AT } from '../layout/geometry.js'
-import type { FindingCode, PlannedFix, Problem } from './finding.js'
+import { FINDINGS_MAX, type FindingCode, type PlannedFix, type Problem } from './finding.js'
 import type { FoundChunk, Inspection } from './inspection.js'
 
 const SLOT_BYTES = CHUNK_SLOT.bytes
@@ -28,11 +28,31 @@ const ZEROS = new Uint8Array(MIB)
 
 type Decoded = ChunkSlot | 'unused' | undefined
 
-/** The slots below `slotsUsed` that are empty in the copy that counts. */
-interface Empties {
-  readonly slots: number[]
-  /** What is wrong with other copies, if those may be empty. */
-  readonly problems: Problem[]
+/** The slots below the anchor's `slotsUsed` that are empty in the copy that counts: there may be millions. */
+class Empties {
+  count = 0
+  /** First and how many, in turn: neighbours, at most a window of them. */
+  readonly runs: number[] = []
+  /** Of those whose other copy is damaged: twice the slot, and one more where that is the second. */
+  readonly odd: number[] = []
+
+  add(slot: number, count: number): void {
+    const { runs } = this
+    this.count += count
+    const last = runs.length - 2
+    const isNext = last >= 0 && runs[last]! + runs[last + 1]! === slot
+    if (isNext && runs[last + 1]! + count <= WINDOW_SLOTS) runs[last + 1]! += count
+    else runs.push(slot, count)
+  }
+}
+
+/** Neighbouring slots with the same thing wrong. */
+interface Run {
+  readonly code: FindingCode
+  /** The copy that is to be written from the other; undefined when both are damaged. */
+  readonly copy: 0 | 1 | undefined
+  readonly slot: number
+  count: number
 }
 
 /** A stretch of both copies. */
@@ -45,19 +65,22 @@ interface Window {
 export function* checkTable(inspection: Inspection): Iterable<Problem> {
   const { device, geometry, anchor, loggedSlots } = inspection
   if (geometry === undefined || anchor === undefined) return
-  let slotsUsed = anchor.slotsUsed
-  for (const slot of loggedSlots.keys()) slotsUsed = Math.max(slotsUsed, slot + 1)
+  const inLog = Float64Array.from(loggedSlots.keys()).sort()
+  const slotsUsed = Math.max(anchor.slotsUsed, (inLog.at(-1) ?? -1) + 1)
   const chunks: FoundChunk[] = []
-  const empty: Empties = { slots: [], problems: [] }
+  const empty = new Empties()
+  let logged = 0
   for (let slot = 0; slot < geometry.slots; slot += WINDOW_SLOTS) {
     const count = Math.min(WINDOW_SLOTS, geometry.slots - slot)
-    const [first, second] = placesOf(geometry, slot)
+    const [one, other] = placesOf(geometry, slot)
     const window: Window = {
       slot,
       count,
-      copies: [device.read(first, count * SLOT_BYTES), device.read(second, count * SLOT_BYTES)],
+      copies: [device.read(one, count * SLOT_BYTES), device.read(other, count * SLOT_BYTES)],
     }
-    yield* checkUsed(inspection, window, slotsUsed, chunks, empty)
+    const first = logged
+    while (logged < inLog.length && inLog[logged]! < slot + count) logged++
+    yield* checkUsed(inspection, window, inLog.subarray(first, logged), slotsUsed, chunks, empty)
     yield* checkUnused(inspection, window, slotsUsed)
   }
   yield* checkEmpty(inspection, anchor, empty)
@@ -72,24 +95,33 @@ export function placesOf(geometry: Geometry, slot: number): readonly [Offset, Of
 function* checkUsed(
   inspection: Inspection,
   window: Window,
+  inLog: Float64Array,
   slotsUsed: number,
   chunks: FoundChunk[],
   empty: Empties,
 ): Iterable<Problem> {
   const { seed, loggedSlots } = inspection
   const geometry = inspection.geometry!
+  const emptyEnd = inspection.anchor!.slotsUsed
+  const addEmpty = (slot: number, to: number) => {
+    if (slot < emptyEnd) empty.add(slot, Math.min(to, emptyEnd) - slot)
+  }
   const end = Math.min(window.slot + window.count, slotsUsed)
+  let passed = 0
+  let run: Run | undefined
   for (let slot = window.slot; slot < end; slot++) {
     // There may be millions that were never written: they are passed by many at a time.
-    if (loggedSlots.size === 0) {
-      for (const next = zeroUntil(window, slot, end); slot < next; slot++) empty.slots.push(slot)
-      if (slot === end) break
-    }
+    const stop = Math.min(end, inLog[passed] ?? end)
+    const next = zeroUntil(window, slot, stop)
+    if (next > slot) addEmpty(slot, next)
+    slot = next
+    if (slot === end) break
     const slotSeed = chunkSlotSeed(seed, slot)
-    const logged = loggedSlots.get(slot)
     let values: Decoded
-    if (logged !== undefined) {
-      values = decodeChunkSlot(logged, 0, slotSeed)
+    let wrong: Pick<Run, 'code' | 'copy'> | undefined
+    if (slot === inLog[passed]) {
+      passed++
+      values = decodeChunkSlot(loggedSlots.get(slot)!, 0, slotSeed)
       if (values === undefined) {
         yield {
           code: 'log-entry-impossible',
@@ -100,28 +132,57 @@ function* checkUsed(
       } else yield* checkNotAhead(inspection, window, slot, versionOfSlot(values))
     } else {
       const at = (slot - window.slot) * SLOT_BYTES
-      const copies = window.copies.map((bytes) => bytes.subarray(at, at + SLOT_BYTES))
-      const found = copies.map((bytes) => decodeChunkSlot(bytes, 0, slotSeed))
-      const [first, second] = found
+      const isSame = Buffer.compare(slotIn(window, slot, 0), slotIn(window, slot, 1)) === 0
+      const first = decodeChunkSlot(window.copies[0], at, slotSeed)
+      const second = isSame ? first : decodeChunkSlot(window.copies[1], at, slotSeed)
       const winner = versionOfSlot(first) >= versionOfSlot(second) ? 0 : 1
-      values = found[winner]
-      const places = placesOf(geometry, slot)
-      let problem: Problem | undefined
-      if (values === undefined) problem = lost(geometry, slot, seed, copies)
-      else if (Buffer.compare(copies[0]!, copies[1]!) !== 0) {
-        const code = codeFor(first, second)
-        const copy = winner === 0 ? 1 : 0
-        problem = differing(code, places[copy], copy, slot, copies[winner]!)
-      }
+      const copy = winner === 0 ? 1 : 0
+      values = winner === 0 ? first : second
       if (values === 'unused') {
-        empty.slots.push(slot)
-        if (problem !== undefined) empty.problems.push(problem)
-      } else if (problem !== undefined) yield problem
+        addEmpty(slot, slot + 1)
+        if (!isSame && slot < emptyEnd) empty.odd.push(2 * slot + copy)
+      } else if (values === undefined) wrong = { code: 'slot-lost', copy: undefined }
+      else if (!isSame) wrong = { code: codeFor(first, second), copy }
     }
+    if (run !== undefined) {
+      const isMore = wrong?.code === run.code && wrong.copy === run.copy
+      if (isMore && run.slot + run.count === slot) {
+        run.count++
+        wrong = undefined
+      } else {
+        yield problemOf(inspection, window, run)
+        run = undefined
+      }
+    }
+    if (wrong !== undefined) run = { ...wrong, slot, count: 1 }
     if (values !== undefined && values !== 'unused' && values.state === CHUNK_STATE.CHUNK) {
       chunks.push({ slot, values })
     }
   }
+  if (run !== undefined) yield problemOf(inspection, window, run)
+}
+
+function slotIn({ slot: first, copies }: Window, slot: number, copy: 0 | 1): Uint8Array {
+  return copies[copy].subarray((slot - first) * SLOT_BYTES, (slot - first + 1) * SLOT_BYTES)
+}
+
+function problemOf({ geometry, seed }: Inspection, window: Window, run: Run): Problem {
+  const { code, copy, slot, count } = run
+  if (copy === undefined) return lost(geometry!, seed, window, run)
+  const from = (slot - window.slot) * SLOT_BYTES
+  const winner = copy === 0 ? 1 : 0
+  const bytes = window.copies[winner].slice(from, from + count * SLOT_BYTES)
+  return differing(code, placesOf(geometry!, slot)[copy], copy, slot, bytes)
+}
+
+/** `slot 7`, or `slots 7 to 9`. */
+function namesOf(slot: number, count: number): string {
+  return count === 1 ? `slot ${slot}` : `slots ${slot} to ${slot + count - 1}`
+}
+
+/** For findings that stand for more than one slot. */
+function counted(count: number): { count?: number } {
+  return count === 1 ? {} : { count }
 }
 
 /** The first slot from `slot` on that has something in either copy, at most `end`; looks at many at once. */
@@ -185,7 +246,8 @@ function differing(
   bytes: Uint8Array,
 ): Problem {
   const place = { area: 'chunk-table', copy, offset } as const
-  const one = `the ${NAMES[copy]} copy of chunk slot ${slot}`
+  const count = bytes.length / SLOT_BYTES
+  const one = `the ${NAMES[copy]} copy of chunk ${namesOf(slot, count)}`
   const other = `the ${NAMES[1 - copy]}`
   const said: Partial<Record<FindingCode, string>> = {
     'slot-damaged': `${one} is damaged; ${other} serves`,
@@ -197,6 +259,7 @@ function differing(
     severity: 'warning',
     place,
     message: said[code]!,
+    ...counted(count),
     fixes: [
       { code, place, message: `${one} is written from ${other}`, drops: false, offset, bytes },
     ],
@@ -206,59 +269,61 @@ function differing(
 /** Some slots below the anchor's `slotsUsed` were never written. More are empty: those had chunks, or had had some. */
 function* checkEmpty(
   { geometry, seed }: Inspection,
-  { slotsUsed, holes }: Anchor,
+  { holes }: Anchor,
   empty: Empties,
 ): Iterable<Problem> {
-  const slots = empty.slots.filter((slot) => slot < slotsUsed)
-  if (slots.length <= holes) {
-    yield* empty.problems
+  const { count, runs, odd } = empty
+  if (count <= holes) {
+    for (const each of odd) {
+      const [slot, copy] = [Math.floor(each / 2), each % 2 === 0 ? 0 : 1] as const
+      const at = placesOf(geometry!, slot)[copy]
+      yield differing('slot-damaged', at, copy, slot, new Uint8Array(SLOT_BYTES))
+    }
     return
   }
-  const which = slots.length === 1 ? `slot ${slots[0]} is` : `${slots.length} slots are`
+  const which = count === 1 ? `slot ${runs[0]} is` : `${count} slots are`
+  const fixes: PlannedFix[] = []
+  // The rest is for the next pass.
+  for (let i = 0; i < Math.min(runs.length, 2 * FINDINGS_MAX); i += 2) {
+    fixes.push(...givenUp(geometry!, seed, runs[i]!, runs[i + 1]!))
+  }
   yield {
     code: 'slot-lost',
     severity: 'error',
-    place: { area: 'chunk-table', offset: TABLE_AT + slots[0]! * SLOT_BYTES },
+    place: { area: 'chunk-table', offset: TABLE_AT + runs[0]! * SLOT_BYTES },
     message:
       `${which} empty in the chunk table, ${holes === 0 ? 'none' : `at most ${holes}`} of which can be: what was there is lost; ` +
       'repair with dropDamaged gives it up, so that the rest can be opened',
-    fixes: runsOf(slots).flatMap(([slot, count]) => givenUp(geometry!, seed, slot, count)),
+    ...counted(count),
+    fixes,
   }
 }
 
-/** Neighbours as one: first and how many, at most a window of them. */
-function runsOf(slots: readonly number[]): [first: number, count: number][] {
-  const runs: [number, number][] = []
-  for (const slot of slots) {
-    const last = runs.at(-1)
-    if (last !== undefined && slot === last[0] + last[1] && last[1] < WINDOW_SLOTS) last[1]++
-    else runs.push([slot, 1])
+/** Both copies are damaged. What can be done is to give the slots, and with them the chunks, up. */
+function lost(geometry: Geometry, seed: number, window: Window, { slot, count }: Run): Problem {
+  const generations = new Float64Array(count)
+  let may = ''
+  for (let i = 0; i < count; i++) {
+    const told = [0, 1].map((copy) => CHUNK_SLOT.read(slotIn(window, slot + i, copy as 0 | 1)))
+    // An id must not come again: beyond what either copy may have had; not at all where neither tells.
+    const all = told.map(({ generation }) => generation)
+    const known = all.filter((each) => each > 0 && each < GENERATION_MAX)
+    generations[i] = known.length === 0 ? GENERATION_MAX : Math.max(...known) + 1
+    const told0 = told.find(({ granules }) => granules > 0)
+    if (count === 1 && told0 !== undefined) {
+      may = ` (they may say ${told0.granules} from granule ${told0.start})`
+    }
   }
-  return runs
-}
-
-/** Both copies are damaged. What can be done is to give the slot, and with it the chunk, up. */
-function lost(
-  geometry: Geometry,
-  slot: number,
-  seed: number,
-  copies: readonly Uint8Array[],
-): Problem {
-  // An id must not come again: beyond what either copy may have had; not at all where neither tells.
-  const told = copies.map((bytes) => CHUNK_SLOT.read(bytes))
-  const generations = told.map(({ generation }) => generation)
-  const known = generations.filter((each) => each > 0 && each < GENERATION_MAX)
-  const generation = known.length === 0 ? GENERATION_MAX : Math.max(...known) + 1
-  const told0 = told.find(({ granules }) => granules > 0)
+  const [its, chunk] = count === 1 ? ['its chunk has', 'chunk'] : ['their chunks have', 'chunks']
   return {
     code: 'slot-lost',
     severity: 'error',
     place: { area: 'chunk-table', offset: placesOf(geometry, slot)[0] },
     message:
-      `both copies of chunk slot ${slot} are damaged: which granules its chunk has is not known for certain` +
-      `${told0 === undefined ? '' : ` (they may say ${told0.granules} from granule ${told0.start})`}; ` +
-      'repair with dropDamaged gives the chunk up, so that the rest can be opened',
-    fixes: givenUp(geometry, seed, slot, 1, generation),
+      `both copies of chunk ${namesOf(slot, count)} are damaged: which granules ${its} is not known for certain${may}; ` +
+      `repair with dropDamaged gives the ${chunk} up, so that the rest can be opened`,
+    ...counted(count),
+    fixes: givenUp(geometry, seed, slot, count, generations),
   }
 }
 
@@ -268,19 +333,20 @@ function givenUp(
   seed: number,
   slot: number,
   count: number,
-  generation = GENERATION_MAX,
+  generations?: Float64Array,
 ): PlannedFix[] {
-  const which = count === 1 ? `slot ${slot}` : `slots ${slot} to ${slot + count - 1}`
+  const length = count * SLOT_BYTES
   return placesOf(geometry, slot).map((offset, copy) => ({
     code: 'slot-lost',
     place: { area: 'chunk-table', copy: copy as 0 | 1, offset },
-    message: `the ${NAMES[copy as 0 | 1]} copy of chunk ${which} is made free: ${count === 1 ? 'its chunk is' : 'their chunks are'} lost`,
+    message: `the ${NAMES[copy as 0 | 1]} copy of chunk ${namesOf(slot, count)} is made free: ${count === 1 ? 'its chunk is' : 'their chunks are'} lost`,
     drops: true,
     offset,
     // Made when it is asked for: there may be millions of slots.
     get bytes() {
-      const bytes = new Uint8Array(count * SLOT_BYTES)
+      const bytes = new Uint8Array(length)
       for (let i = 0; i < count; i++) {
+        const generation = generations?.[i] ?? GENERATION_MAX
         bytes.set(encodeFreeSlot(slot + i, seed, 1, generation), i * SLOT_BYTES)
       }
       return bytes
@@ -334,13 +400,14 @@ function* checkUnused(
       if (slot === start) continue
       const offset = placesOf(geometry, start)[copy]
       const place = { area: 'chunk-table', copy, offset } as const
-      const which = slot === start + 1 ? `slot ${start}` : `slots ${start} to ${slot - 1}`
+      const which = namesOf(start, slot - start)
       const code = 'slot-beyond-used'
       yield {
         code,
         severity: 'warning',
         place,
         message: `something is in the ${NAMES[copy]} copy of chunk ${which}, which were never used: damage, or a change whose record is lost`,
+        ...counted(slot - start),
         // Where the log is damaged these may be changes that it knew.
         fixes:
           loss !== undefined

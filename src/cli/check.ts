@@ -62,11 +62,11 @@ export const DROP_ADVICE = 'shows what would have to be given up; take a copy of
 const SEVERITY_PAINT = { info: paint.dim, warning: paint.yellow, error: paint.red } as const
 const SEVERITY_ORDER = { error: 0, warning: 1, info: 2 } as const
 
-type Coded = { readonly code: Finding['code'] }
+type Coded = Pick<Finding, 'code' | 'count'>
 
 export function countsOf(items: readonly Coded[]): Partial<Record<Finding['code'], number>> {
   const counts: Partial<Record<Finding['code'], number>> = {}
-  for (const { code } of items) counts[code] = (counts[code] ?? 0) + 1
+  for (const { code, count = 1 } of items) counts[code] = (counts[code] ?? 0) + count
   return counts
 }
 
@@ -82,11 +82,11 @@ export function someOf<T extends Coded>(items: readonly T[], { all }: AllOption)
 /** A line for each kind of which some are not shown. */
 export function moreText(items: readonly Coded[], { all }: AllOption): string {
   if (all) return ''
+  const shown = countsOf(someOf(items, {}))
   return Object.entries(countsOf(items))
-    .filter(([, count]) => count > SHOWN)
-    .map(
-      ([code, count]) => `\n… and ${formatCount(count - SHOWN)} more of ${code}; --all shows them`,
-    )
+    .map(([code, count]) => [code, count - (shown[code as Coded['code']] ?? 0)] as const)
+    .filter(([, more]) => more > 0)
+    .map(([code, more]) => `\n… and ${formatCount(more)} more of ${code}; --all shows them`)
     .join('')
 }
 

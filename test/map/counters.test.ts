@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import type { Volume } from 'plinth'
+import type { Chunk, Heap, Volume } from 'plinth'
 import { type MapOperation, OrderedMap } from 'plinth/map'
 import { makeImage, openSimulated, SimulatedMedia } from 'plinth/testing'
 import { MIB, tmpfsLine, tmpfsPage, withVolume } from '../support/devices.js'
@@ -114,6 +114,114 @@ for (const place of [tmpfsLine, tmpfsPage]) {
         else assert.equal(counters.fences - fences, 102)
       }),
     )
+  })
+}
+
+interface Bench {
+  readonly volume: Volume
+  readonly map: OrderedMap
+  readonly heap: Heap
+  readonly chunk: Chunk
+  readonly object: number
+  /** Reservations. */
+  readonly reserved: number
+  readonly reservedLarge: number
+}
+
+/** What is called on its own object: waits of the call within a transaction, whose commit is one more. */
+const changes: readonly [name: string, call: (bench: Bench) => unknown, within: number][] = [
+  ['volume.allocate', ({ volume }) => volume.allocate({ size: 4096, name: 'new' }), 0],
+  ['volume.rename', ({ volume, chunk }) => volume.rename(chunk, 'another'), 0],
+  ['volume.free', ({ volume, chunk }) => volume.free(chunk), 0],
+  ['volume.publish', ({ volume }) => volume.publish(volume.reserve({ size: 4096 })), 0],
+  ['heap.allocate', ({ heap }) => heap.allocate(100), 0],
+  ['heap.setRoot', ({ heap, object }) => heap.setRoot(object), 0],
+  ['heap.free', ({ heap, object }) => heap.free(object), 0],
+  ['heap.publish', ({ heap, reserved }) => heap.publish(reserved), 0],
+  // More than travels in the record: the contents are durable before it.
+  ['heap.publish, large', ({ heap, reservedLarge }) => heap.publish(reservedLarge), 1],
+  ['map.put', ({ map }) => map.put(entry(500).key, entry(500).value), 0],
+  ['map.put over', ({ map }) => map.put(entry(5).key, Buffer.alloc(20, 1)), 0],
+  ['map.put over, longer', ({ map }) => map.put(entry(5).key, Buffer.alloc(400, 1)), 0],
+  ['map.delete', ({ map }) => map.delete(entry(5).key), 0],
+  [
+    'map.batch',
+    ({ map }) =>
+      map.batch([
+        { type: 'put', ...entry(500) },
+        { type: 'put', ...entry(5, 40) },
+        { type: 'delete', key: entry(6).key },
+      ]),
+    0,
+  ],
+  ['map.clear', ({ map }) => map.clear({ gte: entry(10).key, lt: entry(40).key }), 0],
+]
+
+for (const place of [tmpfsLine, tmpfsPage]) {
+  const unit = place.granularity === 'page' ? 'barriers' : 'fences'
+  describe(`${unit} within a transaction and outside, ${place.name}`, { skip: place.skip }, () => {
+    const onBench = (body: (bench: Bench) => void): void => {
+      withVolume(
+        place,
+        (volume) => {
+          const map = OrderedMap.open(volume, 'map')
+          for (let n = 0; n < 50; n++) map.put(entry(n).key, entry(n).value)
+          // The slabs of longer entries are there.
+          for (const bytes of [40, 400]) map.put(bytesOf(`long ${bytes}`), Buffer.alloc(bytes))
+          const heap = volume.heap('objects')
+          const object = heap.allocate(100)
+          const chunk = volume.allocate({ size: 4096, name: 'chunk' })
+          const reserved = heap.reserve(100)
+          const reservedLarge = heap.reserve(1000)
+          volume.checkpoint()
+          body({ volume, map, heap, chunk, object, reserved, reservedLarge })
+        },
+        { size: 16 * MIB },
+      )
+    }
+    const waits = (volume: Volume) => volume.stats().counters[unit]
+
+    for (const [name, call, within] of changes) {
+      it(name, () => {
+        onBench((bench) => {
+          const { volume } = bench
+          const before = waits(volume)
+          call(bench)
+          assert.equal(waits(volume) - before, within + 1, 'outside')
+        })
+        onBench((bench) => {
+          const { volume } = bench
+          const before = waits(volume)
+          volume.transact(() => {
+            call(bench)
+            assert.equal(waits(volume) - before, within, 'within')
+          })
+          assert.equal(waits(volume) - before, within + 1, 'with its commit')
+        })
+        onBench((bench) => {
+          const { volume } = bench
+          const before = waits(volume)
+          const abort = new Error('abort')
+          const work = () => {
+            call(bench)
+            throw abort
+          }
+          assert.throws(() => volume.transact(work), abort)
+          assert.equal(waits(volume) - before, within, 'rolled back')
+        })
+      })
+    }
+
+    it('all of them in one transaction', () => {
+      onBench((bench) => {
+        const { volume } = bench
+        const before = waits(volume)
+        volume.transact(() => {
+          for (const [, call] of changes) call(bench)
+        })
+        assert.equal(waits(volume) - before, 2)
+      })
+    })
   })
 }
 

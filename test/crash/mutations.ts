@@ -6,7 +6,6 @@
  *
  * What is harmless is listed with the reason, and a listed one that is caught is an error too.
  */
-import { performance } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
 import { type CheckName, checks } from '../../src/base/checks.js'
 import type { PointKind, Verdict } from '../../src/testing/simulated-media.js'
@@ -81,18 +80,18 @@ export function allMutations(sites: readonly string[]): Mutation[] {
   return [...ofSites, ...ofChecks]
 }
 
-/** What noticed the mutation, undefined when nothing did within the budget. */
+/** What noticed the mutation, undefined when nothing did within the budget, of the processor's seconds. */
 export function tryMutation(mutation: Mutation, seconds: number): string | undefined {
   const { check } = mutation
   if (check !== undefined) checks[check] = false
   try {
     for (const scenario of SCENARIOS) scenario.run(mutation.judge)
-    const until = performance.now() + seconds * 1000
+    const until = process.cpuUsage().user + seconds * 1e6
     const lab = newLab(mutation.judge)
     const all = [...directedWorkloads(), ...workloads(7, { index: 0, of: 1 }, 1)]
     for (const { age, operations, crashModel } of all) lab.run(age, operations, crashModel)
     for (const { age, operations, crashModel } of workloads(7, { index: 0, of: 1 }, 2)) {
-      if (performance.now() > until) return undefined
+      if (process.cpuUsage().user > until) return undefined
       lab.run(age, operations, crashModel)
     }
     return undefined

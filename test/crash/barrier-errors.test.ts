@@ -8,14 +8,8 @@ import { Random } from '../../src/testing/random.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
 import { type Age, makeAges } from './lab.js'
-import {
-  compare,
-  type Loose,
-  type Model,
-  OPERATIONS,
-  type Operation,
-  tryOperation,
-} from './world.js'
+import { OPERATIONS, tryOperation } from './operations.js'
+import { compare, type Loose, type Model, type Operation } from './world.js'
 
 const LIMITS = { exhaustive: 16, samples: 4 }
 const FENCES_MAX = 40

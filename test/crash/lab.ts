@@ -18,15 +18,9 @@ import {
   type Verdict,
 } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
-import {
-  compare,
-  EMPTY,
-  type Loose,
-  type Model,
-  OPERATIONS,
-  type Operation,
-  tryOperation,
-} from './world.js'
+import { makeEngine } from './engine-operations.js'
+import { OPERATIONS, tryOperation } from './operations.js'
+import { compare, EMPTY, type Loose, type Model, type Operation } from './world.js'
 
 export interface Age {
   readonly name: string
@@ -253,7 +247,7 @@ function keyOf(crashModel: CrashModel, model: Model): number {
   return fingerprintOf(lines)
 }
 
-const PROBE = ['allocate', 'tx-write', 'free', 'tx-several'].map(
+const PROBE = ['allocate', 'tx-write', 'free', 'tx-several', 'whole'].map(
   (name) => OPERATIONS.find((operation) => operation.name === name)!,
 )
 
@@ -306,6 +300,12 @@ export function makeAges(): Age[] {
     aged('two-chunks', two),
     aged('heap-used', (volume) =>
       runAll(volume, ['object-fill', 'object-put', 'object-publish'], used(volume)),
+    ),
+    aged('engine', (volume) => makeEngine(volume, used(volume))),
+    aged(
+      'engine-log-nearly-full',
+      (volume) => withFill(volume, (each) => makeEngine(each, two(each))),
+      (volume) => fillLog(volume, 0),
     ),
     // Not closed: opening it replays, and work goes on from there.
     aged('crashed', two, busy, fresh, false),

@@ -3,7 +3,8 @@ import { MODELS } from '../../src/testing/crash-test.js'
 import { Random } from '../../src/testing/random.js'
 import type { Model as CrashModel } from '../../src/testing/simulated-media.js'
 import { type Age, makeAges } from './lab.js'
-import { OPERATIONS, type Operation } from './world.js'
+import { OPERATIONS } from './operations.js'
+import type { Operation } from './world.js'
 
 export interface Workload {
   readonly age: Age

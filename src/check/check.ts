@@ -85,9 +85,11 @@ export function checkDevice(device: Readable, open?: OpenVolume, takesBack = fal
   const fixes: PlannedFix[] = []
   for (const { fixes: all = [], ...finding } of problems.told()) {
     // What would be written to a bad block, or to what cannot be read, mends nothing.
-    const its = all.filter(
-      ({ offset, bytes }) => !inspection.device.badBlocks.touches(offset, bytes.length),
-    )
+    // The bytes of many slots are not made to be asked for their length alone.
+    const { badBlocks } = inspection.device
+    const its = badBlocks.isEmpty
+      ? all
+      : all.filter(({ offset, bytes }) => !badBlocks.touches(offset, bytes.length))
     const drops = (fix: PlannedFix) => fix.drops || inspection.logIsGone
     findings.push({
       ...finding,

@@ -180,7 +180,7 @@ describe('the map as files', () => {
         assert.match(svg, new RegExp(`<title>${name}\n`))
       const refused = plinth(['map', path, '--svg', file])
       assert.equal(refused.code, 2)
-      assert.match(refused.err, /map\.svg exists; --force/)
+      assert.match(refused.err, /map\.svg exists and has .*; --force/)
       assert.equal(plinth(['map', path, '--svg', file, '--force']).code, 0)
     }))
 })

@@ -41,7 +41,7 @@ const program = (path: string, before: string, after: string, end: string) => `
 const cases: [what: string, before: string, after: string, end: string, shell: string][] = [
   ['privileges that were dropped before it was opened', drop, '', '', ''],
   ['privileges that were dropped after it was opened', '', drop, '', ''],
-  ['no descriptor that is free', '', fill, 'release()', 'ulimit -n 64;'],
+  ['no descriptor that is free', '', fill, 'release()', 'ulimit -n 256;'],
   ['no /proc', '', '', '', 'mount -t tmpfs none /proc;'],
 ]
 

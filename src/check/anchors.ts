@@ -21,10 +21,10 @@ export function* checkAnchors(inspection: Inspection): Iterable<Problem> {
   const places = [ANCHOR_AT, geometry.anchorCopyAt] as const
   const pages = places.map((at) => device.read(at, PAGE_BYTES))
   const lines = pages.map((page) => page.subarray(0, ANCHOR.bytes))
-  // What somebody else has put behind an anchor goes with the anchor's page.
-  const found = lines.map((line, copy) =>
-    !takesBack || isAnchorPage(pages[copy]!) ? decodeAnchor(line, seed) : undefined,
-  )
+  const decoded = lines.map((line) => decodeAnchor(line, seed))
+  // What somebody else has put behind an anchor goes with the anchor's page, once the other can take its place.
+  const clean = decoded.map((anchor, copy) => (isAnchorPage(pages[copy]!) ? anchor : undefined))
+  const found = takesBack && clean.some((anchor) => anchor !== undefined) ? clean : decoded
   const [first, second] = found
   const winner = first !== undefined && !(second && second.sequence > first.sequence) ? 0 : 1
   const anchor = found[winner]

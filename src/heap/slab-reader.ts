@@ -47,7 +47,7 @@ export function readSlabs(chunk: SlabChunk, bytes: Uint8Array, facts: SlabFacts)
     header.units !== chunk.units ||
     header.unitBytes !== facts.unitBytes
   ) {
-    throw corrupt(chunk, 'its header is damaged or is not that of this chunk')
+    throw corrupt(chunk, facts.name, 'its header is damaged or is not that of this chunk')
   }
   const found: FoundSlab[] = []
   let next = 0
@@ -57,7 +57,7 @@ export function readSlabs(chunk: SlabChunk, bytes: Uint8Array, facts: SlabFacts)
     if (entry === 'none') continue
     const index = entry === undefined ? -1 : facts.classes.indexOf(entry.blockBytes)
     if (entry === undefined || index === -1 || entry.type >= TYPE_MAX) {
-      throw corrupt(chunk, `the entry of unit ${unit} is damaged`)
+      throw corrupt(chunk, facts.name, `the entry of unit ${unit} is damaged`)
     }
     const place = placeOf(chunk, unit, entry.blockBytes)
     if (
@@ -66,7 +66,7 @@ export function readSlabs(chunk: SlabChunk, bytes: Uint8Array, facts: SlabFacts)
       place.units !== entry.units ||
       place.blocks !== entry.blocks
     ) {
-      throw corrupt(chunk, `the slab at unit ${unit} cannot be there`)
+      throw corrupt(chunk, facts.name, `the slab at unit ${unit} cannot be there`)
     }
     next = unit + place.units
     found.push({ unit, index, type: entry.type })
@@ -74,10 +74,10 @@ export function readSlabs(chunk: SlabChunk, bytes: Uint8Array, facts: SlabFacts)
   return found
 }
 
-function corrupt(chunk: SlabChunk, what: string): PlinthError {
+function corrupt(chunk: SlabChunk, heap: string, what: string): PlinthError {
   return new PlinthError(
     'ERR_VOLUME_CORRUPT',
-    `chunk ${chunk.chunk.id} of heap '${chunk.owner.name}': ${what}`,
+    `chunk ${chunk.chunk.id} of heap '${heap}': ${what}`,
   )
 }
 

@@ -75,10 +75,7 @@ export function readSlabs(chunk: SlabChunk, bytes: Uint8Array, facts: SlabFacts)
 }
 
 function corrupt(chunk: SlabChunk, heap: string, what: string): PlinthError {
-  return new PlinthError(
-    'ERR_VOLUME_CORRUPT',
-    `chunk ${chunk.chunk.id} of heap '${heap}': ${what}`,
-  )
+  return new PlinthError('ERR_VOLUME_CORRUPT', `chunk ${chunk.chunk.id} of heap '${heap}': ${what}`)
 }
 
 /** Where a slab and its blocks would be (`base` counts from its start); undefined where none can begin. */

@@ -129,7 +129,8 @@ export function* directedWorkloads(): Generator<Workload> {
   for (const sequence of DIRECTED) {
     for (const age of makeAges()) {
       for (const crashModel of MODELS) {
-        yield findWorkload(`${age.name}/${crashModel}/${sequence}`, age)!
+        const workload = findWorkload(`${age.name}/${crashModel}/${sequence}`, age)!
+        if (isOf(age, workload.operations)) yield workload
       }
     }
   }

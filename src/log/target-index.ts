@@ -7,10 +7,10 @@
  * Made of the batch's targets as they come, one entry a line of each; a batch that is rewound takes the newest
  * entries off again.
  */
+import { LINE_BYTES } from '../base/units.js'
 import { type Staging, TARGET_WORDS } from '../media/staging.js'
 
-const LINE_SHIFT = 6
-const LINE_BYTES = 1 << LINE_SHIFT
+const LINE_SHIFT = Math.log2(LINE_BYTES)
 /** Slot, line, target, next. */
 const ENTRY_WORDS = 4
 const ENTRIES_FIRST = 256
@@ -76,7 +76,7 @@ export class TargetIndex {
     let entry = this.#buckets[this.#bucketOf(slot, line)]!
     for (; entry !== -1 && left > 0; entry = entries[entry * ENTRY_WORDS + 3]!) {
       const at = entry * ENTRY_WORDS
-      if (entries[at] !== slot || entries[at + 1] !== (line | 0)) continue
+      if (entries[at] !== slot || entries[at + 1] !== line) continue
       const target = entries[at + 2]! * TARGET_WORDS
       const targetAt = targets[target + 1]!
       const first = Math.max(targetAt, from)

@@ -11,7 +11,7 @@ import { type CheckName, checks } from '../../src/base/checks.js'
 import type { PointKind, Verdict } from '../../src/testing/simulated-media.js'
 import { Lab } from './lab.js'
 import { SCENARIOS } from './scenarios.js'
-import { directedWorkloads, workloads } from './workloads.js'
+import { directedWorkloads, type Workload, workloads } from './workloads.js'
 
 /** Mutations that no crash state can show, and why. */
 export const HARMLESS: Readonly<Record<string, string>> = {}
@@ -90,9 +90,7 @@ export function tryMutation(mutation: Mutation, seconds: number): string | undef
     for (const scenario of SCENARIOS) scenario.run(mutation.judge)
     const until = process.cpuUsage().user + seconds * 1e6
     const lab = newLab(mutation.judge)
-    const all = [...directedWorkloads(), ...workloads(7, { index: 0, of: 1 }, 1)]
-    for (const { age, operations, crashModel } of all) lab.run(age, operations, crashModel)
-    for (const { age, operations, crashModel } of workloads(7, { index: 0, of: 1 }, 2)) {
+    for (const { age, operations, crashModel } of mostTellingFirst()) {
       if (process.cpuUsage().user > until) return undefined
       lab.run(age, operations, crashModel)
     }
@@ -104,10 +102,17 @@ export function tryMutation(mutation: Mutation, seconds: number): string | undef
   }
 }
 
+function* mostTellingFirst(): Generator<Workload> {
+  const all = { index: 0, of: 1 }
+  yield* directedWorkloads()
+  yield* workloads(7, all, 1)
+  yield* workloads(7, all, 2)
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      seconds: { type: 'string', default: '20' },
+      seconds: { type: 'string', default: '60' },
       only: { type: 'string', default: '' },
       verbose: { type: 'boolean', default: false },
     },

@@ -157,14 +157,19 @@ function addDirectory({ bytes }: Frame, about: DumpedVolume, chunks: ChunkInfo[]
   }
 }
 
-/** What is known when all chunks are: their counts and sums, and that no id and no name comes twice. */
+/**
+ * What is known when all chunks are: their counts and sums, that no id and no name comes twice, and that where there
+ * is no heap there is nothing of a heap.
+ */
 function checkDirectory(about: DumpedVolume, chunks: readonly ChunkInfo[]): void {
   let bytes = 0
   let heaps = 0
+  let own = 0
   const names: string[] = []
   for (const { name, type, size } of chunks) {
     bytes += size
     if (type === HEAP) heaps++
+    if (type?.startsWith(OWN_PREFIX)) own++
     if (name !== undefined) names.push(name)
   }
   const ids = Float64Array.from(chunks, ({ id }) => id).sort()
@@ -173,11 +178,14 @@ function checkDirectory(about: DumpedVolume, chunks: readonly ChunkInfo[]): void
     chunks.length === about.chunks &&
     bytes === about.bytes &&
     heaps === about.heaps &&
+    (heaps > 0 || own === 0) &&
     ids.every((id, i) => id !== ids[i - 1]) &&
     names.every((name, i) => name !== names[i - 1])
   if (!isSane) throw senseless()
 }
 
+/** Types of chunks that are the library's own, and of the root of a heap. */
+const OWN_PREFIX = 'plinth.'
 const HEAP = 'plinth.heap'
 
 function isCount(value: unknown): boolean {

@@ -18,12 +18,14 @@ import {
   CHUNK_SLOT,
   CHUNK_STATE,
   type ChunkSlot,
+  chunkIdOf,
   chunkSlotSeed,
   GENERATION_MAX,
+  newerSlot,
   SLOTS_MAX,
+  textOf,
   versionOfSlot,
 } from '../layout/chunk-slot.js'
-import { TABLE_AT } from '../layout/geometry.js'
 import type { Batch } from '../log/batch.js'
 import { SlotCopies, type SlotPlaces } from '../log/slot-copies.js'
 import { FreeIndex } from './free-index.js'
@@ -34,14 +36,12 @@ export interface Text {
   readonly bytes: Uint8Array
 }
 
-const decoder = new TextDecoder('utf-8', { fatal: true })
 const NO_BYTES = new Uint8Array(0)
 
 export class ChunkTable {
   readonly granules: FreeIndex
   readonly #places: SlotPlaces
-  readonly #copies: SlotCopies
-  readonly #secondAt: number
+  readonly copies: SlotCopies
   readonly #freeSlots: FreeIndex
   readonly #slotByName = new Map<string, number>()
   readonly #names: (Text | undefined)[] = []
@@ -60,10 +60,9 @@ export class ChunkTable {
   readonly #counts = { slotsUsed: 0, holes: 0 }
 
   constructor(places: SlotPlaces) {
-    const { geometry, tail } = places
+    const { geometry } = places
     this.#places = places
-    this.#copies = new SlotCopies(places)
-    this.#secondAt = geometry.tableCopyAt - tail.offset
+    this.copies = new SlotCopies(places)
     this.granules = new FreeIndex(geometry.granules)
     this.#freeSlots = new FreeIndex(geometry.slots)
     this.#freeSlots.release(0, geometry.slots)
@@ -96,7 +95,7 @@ export class ChunkTable {
   }
 
   #isUnwritten(slot: number): boolean {
-    const copies = this.#copies
+    const copies = this.copies
     const copy = copies.isBad(slot, 0) ? 1 : 0
     const at = copies.at(slot, copy) + CHUNK_SLOT.fields.state[0]
     return copies.mapping(copy).bytes[at] === 0
@@ -117,7 +116,7 @@ export class ChunkTable {
     salvage = false,
   ): number {
     const { geometry } = this.#places
-    const copies = this.#copies
+    const copies = this.copies
     const slotsUsed = Math.max(anchor.slotsUsed, logged)
     if (slotsUsed > geometry.slots) throw corrupt(`the anchor names ${slotsUsed} chunk slots`)
     this.#slotsUsed = this.#slotsSeen = slotsUsed
@@ -133,7 +132,7 @@ export class ChunkTable {
       for (let end = copies.unusedFrom(slot, slotsUsed); slot < end; slot++) this.#holes.push(slot)
       if (slot === slotsUsed) break
       const [first, second] = [copies.read(slot, 0), copies.read(slot, 1)]
-      const winner = newer(first, second)
+      const winner = newerSlot(first, second)
       if (winner === undefined) {
         refuse(`both copies of chunk slot ${slot} are damaged`)
         continue
@@ -208,8 +207,8 @@ export class ChunkTable {
 
   /** Says why a name or a type cannot be; the chunk is without it then. */
   #setTexts(slot: number, values: ChunkSlot): string | undefined {
-    const name = decodeText(values.name, values.nameBytes)
-    const type = decodeText(values.type, values.typeBytes)
+    const name = decodeText(values, 'name')
+    const type = decodeText(values, 'type')
     if (name !== 'invalid' && type !== 'invalid') {
       this.#types[slot] = type
       if (name !== undefined && this.#slotByName.has(name.string)) {
@@ -223,7 +222,7 @@ export class ChunkTable {
   }
 
   idOf(slot: number): number {
-    return this.#generation[slot]! * SLOTS_MAX + slot
+    return chunkIdOf(slot, this.#generation[slot]!)
   }
 
   /** The slot of a chunk that exists, by its id; -1 for none. */
@@ -341,17 +340,17 @@ export class ChunkTable {
   /** Of the two targets that were staged for a slot, the one in a bad block becomes the other. */
   #avoidBadCopy(slot: number, batch: Batch): void {
     for (const copy of [0, 1] as const) {
-      if (!this.#copies.isBad(slot, copy)) continue
+      if (!this.copies.isBad(slot, copy)) continue
       const good = copy === 0 ? 1 : 0
-      batch.retargetSlot(copy, this.#copies.mapping(good), this.#copies.at(slot, good))
+      batch.retargetSlot(copy, this.copies.mapping(good), this.copies.at(slot, good))
     }
   }
 
   /** Stages the slot as it now stands: a chunk, or free. */
   stage(slot: number, batch: Batch, state: number): void {
     const { head, tail, seed, badBlocks } = this.#places
-    const offset = slot * CHUNK_SLOT.bytes
-    const at = batch.slot(head, TABLE_AT + offset, tail, this.#secondAt + offset)
+    const { copies } = this
+    const at = batch.slot(head, copies.at(slot, 0), tail, copies.at(slot, 1))
     if (!badBlocks.isEmpty) this.#avoidBadCopy(slot, batch)
     const { u8, u32 } = batch.staging
     const isChunk = state === CHUNK_STATE.CHUNK
@@ -376,23 +375,11 @@ export class ChunkTable {
   }
 }
 
-/** Which copy counts: the valid one, of two valid ones the newer. */
-function newer(
-  first: ChunkSlot | 'unused' | undefined,
-  second: ChunkSlot | 'unused' | undefined,
-): 0 | 1 | undefined {
-  if (first === undefined && second === undefined) return undefined
-  return versionOfSlot(first) >= versionOfSlot(second) || !checks.slotNewer ? 0 : 1
-}
-
-function decodeText(field: Uint8Array, length: number): Text | 'invalid' | undefined {
+function decodeText(values: ChunkSlot, what: 'name' | 'type'): Text | 'invalid' | undefined {
+  const length = values[`${what}Bytes`]
   if (length === 0) return undefined
-  const bytes = field.subarray(0, length)
-  try {
-    return { string: decoder.decode(bytes), bytes }
-  } catch {
-    return 'invalid'
-  }
+  const string = textOf(values, what)
+  return string === undefined ? 'invalid' : { string, bytes: values[what].subarray(0, length) }
 }
 
 function corrupt(what: string): PlinthError {

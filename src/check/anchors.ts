@@ -1,6 +1,6 @@
 /** The anchors: both copies, which one counts, whether the volume was closed. */
 import { PAGE_BYTES } from '../base/units.js'
-import { ANCHOR, ANCHOR_STATE, decodeAnchor } from '../layout/anchor.js'
+import { ANCHOR, ANCHOR_STATE, decodeAnchor, newerAnchor } from '../layout/anchor.js'
 import { ANCHOR_AT } from '../layout/geometry.js'
 import type { PlannedFix, Problem } from './finding.js'
 import type { Inspection } from './inspection.js'
@@ -25,10 +25,8 @@ export function* checkAnchors(inspection: Inspection): Iterable<Problem> {
   // What somebody else has put behind an anchor goes with the anchor's page, once the other can take its place.
   const clean = decoded.map((anchor, copy) => (isAnchorPage(pages[copy]!) ? anchor : undefined))
   const found = takesBack && clean.some((anchor) => anchor !== undefined) ? clean : decoded
-  const [first, second] = found
-  const winner = first !== undefined && !(second && second.sequence > first.sequence) ? 0 : 1
-  const anchor = found[winner]
-  if (anchor === undefined) {
+  const winner = newerAnchor(found[0], found[1])
+  if (winner === undefined) {
     yield {
       code: 'anchor-damaged',
       severity: 'error',
@@ -38,6 +36,7 @@ export function* checkAnchors(inspection: Inspection): Iterable<Problem> {
     }
     return
   }
+  const anchor = found[winner]!
   if (anchor.slotsUsed > geometry.slots) {
     yield {
       code: 'anchor-impossible',

@@ -5,6 +5,7 @@
  * the end, so the bit is worked out from the number. Records that differ in so little do not both pass: the
  * polynomial tells apart all that differ in up to 3 bits, whatever their length.
  */
+import { countBits } from '../base/bits.js'
 import { crc32c } from '../base/checksum.js'
 import { KIB, type LogPosition, WORD } from '../base/units.js'
 import { RECORD_ALIGN, RECORD_HEADER_BYTES, RECORD_SKIP } from '../layout/record.js'
@@ -176,12 +177,6 @@ function distanceOf(difference: number, length: number): number | undefined {
     rest = multiply(rest, back)
   }
   return undefined
-}
-
-function countBits(word: number): number {
-  let count = 0
-  for (let rest = word >>> 0; rest !== 0; rest &= rest - 1) count++
-  return count
 }
 
 /** Number of the only set bit. */

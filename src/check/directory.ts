@@ -3,6 +3,7 @@
  * of the log was given up, the table may have slots of what was committed behind it: those then have space
  * or names that another has, and are given up as well.
  */
+import { isZero } from '../base/bits.js'
 import {
   CHUNK_SLOT,
   type ChunkSlot,
@@ -10,14 +11,13 @@ import {
   encodeChunkSlot,
   encodeFreeSlot,
   NAME_BYTES_MAX,
+  textOf,
 } from '../layout/chunk-slot.js'
 import { type Geometry, granuleToOffset, TABLE_AT } from '../layout/geometry.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import type { FindingCode, Place, Problem } from './finding.js'
 import type { FoundChunk, Inspection } from './inspection.js'
 import { rewritten } from './table.js'
-
-const decoder = new TextDecoder('utf-8', { fatal: true })
 
 export function* checkDirectory(inspection: Inspection): Iterable<Problem> {
   const { geometry, chunks } = inspection
@@ -52,7 +52,7 @@ function freed(
 function nameless(inspection: Inspection, chunk: FoundChunk, message: string): Problem {
   const code = 'name-twice'
   const { slot, values } = chunk
-  if (textOf(values, 'type')?.startsWith(OWN_TYPE_PREFIX)) {
+  if (paddedTextOf(values, 'type')?.startsWith(OWN_TYPE_PREFIX)) {
     return freed(inspection, code, chunk, message)
   }
   const { version } = values
@@ -80,7 +80,7 @@ function* checkTexts(inspection: Inspection, chunks: readonly FoundChunk[]): Ite
   for (const chunk of chunks) {
     const { slot, values } = chunk
     for (const what of ['name', 'type'] as const) {
-      const text = textOf(values, what)
+      const text = paddedTextOf(values, what)
       if (text === undefined) {
         yield {
           code: 'text-invalid',
@@ -100,16 +100,9 @@ function* checkTexts(inspection: Inspection, chunks: readonly FoundChunk[]): Ite
   }
 }
 
-/** A text of a slot, empty for none; undefined when it is none. */
-function textOf(values: ChunkSlot, what: 'name' | 'type'): string | undefined {
-  const bytes = values[what]
-  const length = what === 'name' ? values.nameBytes : values.typeBytes
-  if (bytes.subarray(length).some((byte) => byte !== 0)) return undefined
-  try {
-    return decoder.decode(bytes.subarray(0, length))
-  } catch {
-    return undefined
-  }
+/** A text of a slot, which is padded with zeros, empty for none; undefined when it is none. */
+function paddedTextOf(values: ChunkSlot, what: 'name' | 'type'): string | undefined {
+  return isZero(values[what], values[`${what}Bytes`]) ? textOf(values, what) : undefined
 }
 
 function* checkSpace(

@@ -1,10 +1,11 @@
 /** An open heap's memory against the device: the same chunks, slabs, objects and root. */
 
-import { countBits } from '../heap/number-set.js'
+import { countBits } from '../base/bits.js'
 import { type SlabChunk, UNBUILT } from '../heap/slab-chunk.js'
 import type { SlabHeap } from '../heap/slab-heap.js'
+import type { FoundSlab } from '../heap/slab-reader.js'
 import { differs, type Problem } from './finding.js'
-import type { FoundHeap, FoundSlab, FoundSlabChunk, Inspection } from './inspection.js'
+import type { FoundHeap, FoundSlabChunk, Inspection } from './inspection.js'
 
 export function* checkHeapMemory(inspection: Inspection, space: SlabHeap): Iterable<Problem> {
   const heap = inspection.heaps.get(space.id)

@@ -11,8 +11,8 @@
 import { CHUNK_BYTES_MAX } from '../allocator/chunk-store.js'
 import type { Offset } from '../base/units.js'
 import { SizeClasses } from '../heap/size-classes.js'
-import { encodeFreeSlot, SLOTS_MAX } from '../layout/chunk-slot.js'
-import { type Geometry, granuleToOffset } from '../layout/geometry.js'
+import { chunkIdOf, encodeFreeSlot, textOf } from '../layout/chunk-slot.js'
+import { type Geometry, granuleToOffset, slotPlaces } from '../layout/geometry.js'
 import {
   blockBytesMax,
   chunkUnitsMax,
@@ -34,9 +34,8 @@ import type { PlannedFix, Problem } from './finding.js'
 import { heapFix, placeIn } from './heap-fix.js'
 import type { FoundChunk, FoundHeap, FoundSlabChunk, Inspection } from './inspection.js'
 import { checkSlabs, isLive } from './slabs.js'
-import { placesOf, rewritten } from './table.js'
+import { rewritten } from './table.js'
 
-const decoder = new TextDecoder()
 const CHECKSUM_AT = HEAP_HEADER.fields.checksum[0]
 
 /** A chunk with what its slot says in words. */
@@ -81,11 +80,12 @@ function describe(geometry: Geometry, chunk: FoundChunk): Member {
   const { slot, values } = chunk
   return {
     chunk,
-    id: values.generation * SLOTS_MAX + slot,
+    id: chunkIdOf(slot, values.generation),
     offset: granuleToOffset(geometry, values.start),
     bytes: values.granules * geometry.granuleBytes,
-    name: decoder.decode(values.name.subarray(0, values.nameBytes)),
-    type: decoder.decode(values.type.subarray(0, values.typeBytes)),
+    // What is none is a finding of the directory.
+    name: textOf(values, 'name') ?? '',
+    type: textOf(values, 'type') ?? '',
   }
 }
 
@@ -259,7 +259,7 @@ function orphan(inspection: Inspection, member: Member, heap: number): Problem {
   return {
     code: 'heap-orphan',
     severity: 'warning',
-    place: { area: 'chunk-table', offset: placesOf(geometry!, slot)[0] },
+    place: { area: 'chunk-table', offset: slotPlaces(geometry!, slot)[0] },
     message:
       `chunk ${member.id} ('${member.name}') belongs to a heap with id ${heap}, which is not there: ` +
       'nobody can use its bytes; repair with dropDamaged frees them',

@@ -8,10 +8,11 @@
  */
 import type { Offset } from '../base/units.js'
 import type { SizeClasses } from '../heap/size-classes.js'
+import type { FoundSlab } from '../heap/slab-reader.js'
 import type { Anchor } from '../layout/anchor.js'
 import type { ChunkSlot } from '../layout/chunk-slot.js'
 import type { Geometry } from '../layout/geometry.js'
-import type { SlabLayout } from '../layout/heap.js'
+import type { SlabShape } from '../layout/heap.js'
 import type { Superblock } from '../layout/superblock.js'
 import type { Changes } from '../log/changes.js'
 import type { LogLoss } from '../log/replay.js'
@@ -40,25 +41,11 @@ export interface FoundChunk {
   readonly values: ChunkSlot
 }
 
-/** A slab whose entry is whole. */
-export interface FoundSlab {
-  readonly unit: number
-  readonly units: number
-  readonly blockBytes: number
-  readonly blocks: number
-  readonly type: number
-  /** Of block 0, within the chunk. */
-  readonly blocksAt: number
-}
-
 /** A chunk with slabs. */
-export interface FoundSlabChunk {
+export interface FoundSlabChunk extends SlabShape {
   readonly id: number
   readonly offset: Offset
   readonly firstUnit: number
-  readonly units: number
-  readonly unitBytes: number
-  readonly layout: SlabLayout
   readonly slabs: FoundSlab[]
   /** Whether all of its entries are whole. */
   isSound: boolean

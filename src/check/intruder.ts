@@ -9,6 +9,7 @@
  * A copy at the end that is unknown bytes, while all of the head is ours, is damage: nobody moves in
  * without a sign at the beginning or one that is known.
  */
+import { bitsIn, isZero } from '../base/bits.js'
 import { type Offset, PAGE_BYTES } from '../base/units.js'
 import { ANCHOR, decodeAnchor } from '../layout/anchor.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
@@ -65,7 +66,7 @@ export function nameBoth({ what, offset }: Intruder, superblock: Superblock): st
 
 /** Whether a page holds an anchor or a damaged one, and nothing else. */
 export function isAnchorPage(page: Uint8Array): boolean {
-  return bitsSet(page.subarray(ANCHOR.bytes)) <= 1
+  return bitsIn(page.subarray(ANCHOR.bytes)) <= 1
 }
 
 /** Whether the first page of a device is, or was before some damage, that of this volume. */
@@ -77,14 +78,14 @@ function isOwnHead(
 ): boolean {
   const own = Buffer.from(encodeSuperblock({ ...superblock, copy: 0 }))
   // One flipped bit.
-  if (bitsSet(page.map((byte, i) => byte ^ own[i]!)) <= 1) return true
+  if (bitsIn(page.map((byte, i) => byte ^ own[i]!)) <= 1) return true
   const [magicAt] = SUPERBLOCK.fields.magic
   const [uuidAt] = SUPERBLOCK.fields.uuid
   const sameAt = (at: number, length: number) =>
     own.compare(page, at, at + length, at, at + length) === 0
   // Nothing but a superblock of this volume, whatever is wrong with the values: one was torn, or misdirected.
   const [labelAt] = SUPERBLOCK.fields.label
-  const isAlone = bitsSet(page.subarray(labelAt + superblock.label.length)) <= 1
+  const isAlone = bitsIn(page.subarray(labelAt + superblock.label.length)) <= 1
   if (isAlone && sameAt(magicAt, 8) && sameAt(uuidAt, 16)) return true
   // A write that was lost, or torn over zeros; that the anchor is there tells it from a device that was wiped.
   if (
@@ -133,14 +134,4 @@ function isWhole(device: Readable, geometry: Geometry, seed: number, offset: Off
 function readPage(device: Readable, at: Offset): Uint8Array | undefined {
   const page = device.read(at, PAGE_BYTES)
   return device.badBlocks?.touches(at, PAGE_BYTES) ? undefined : page
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  return bytes.every((byte) => byte === 0)
-}
-
-function bitsSet(bytes: Uint8Array): number {
-  let count = 0
-  for (let byte of bytes) for (; byte !== 0; byte &= byte - 1) count++
-  return count
 }

@@ -19,12 +19,17 @@ import { PAGE_BYTES } from '../base/units.js'
 import { ANCHOR, ANCHOR_STATE, type Anchor, decodeAnchor, encodeAnchor } from '../layout/anchor.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
 import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
-import { ENTRY, RECORD_ALIGN } from '../layout/record.js'
+import { RECORD_ALIGN } from '../layout/record.js'
 import { decodeSuperblock } from '../layout/superblock.js'
-import { Changes } from '../log/changes.js'
-import { recordSeed } from '../log/log.js'
-import { findLoss, type LogBytes, type LogLoss, type LogPrefix, walkPrefix } from '../log/replay.js'
-import { Revocations } from '../log/revocations.js'
+import { readLog } from '../log/changes.js'
+import {
+  findLoss,
+  type LogBytes,
+  type LogLoss,
+  type LogPrefix,
+  logOf,
+  walkPrefix,
+} from '../log/replay.js'
 import { findFlippedBit } from './bit-flip.js'
 import type { FindingCode, PlannedFix, Problem } from './finding.js'
 import type { Inspection } from './inspection.js'
@@ -32,38 +37,19 @@ import type { Inspection } from './inspection.js'
 export function* checkLog(inspection: Inspection): Iterable<Problem> {
   const { geometry, anchor, isOpen } = inspection
   if (geometry === undefined || anchor === undefined) return
-  const log = {
-    geometry,
-    bytes: inspection.device.read(geometry.logAt, geometry.logBytes),
-    head: anchor.head,
-    seed: recordSeed(inspection.seed, anchor.epoch),
-    volumeSeed: inspection.seed,
-    closed: anchor.state === ANCHOR_STATE.CLOSED,
+  const ring = inspection.device.read(geometry.logAt, geometry.logBytes)
+  const log = logOf(geometry, ring, anchor, inspection.seed)
+  const { prefix, slots, changes } = readLog(log, walkPrefix)
+  for (const [slot, from] of slots) {
+    inspection.loggedSlots.set(slot, ring.subarray(from, from + CHUNK_SLOT.bytes))
   }
-  const prefix = follow(inspection, log)
+  inspection.changes = changes
   if (!isOpen && !log.closed && isHeadGone(inspection, geometry)) inspection.logIsGone = true
   yield* checkEnd(inspection, log, prefix)
 }
 
 /** Of the slots those are nearest to the log. */
 const SLOTS_LOOKED_AT = 1024
-
-/** Collects what the valid prefix says, as recovery would replay it. */
-function follow(inspection: Inspection, log: LogBytes): LogPrefix {
-  const { loggedSlots } = inspection
-  const revocations = new Revocations()
-  let entries = 0
-  const prefix = walkPrefix(log, (kind, offset, length, from, position) => {
-    if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
-    else if (kind === ENTRY.SLOT) {
-      const slot = (offset - TABLE_AT) / CHUNK_SLOT.bytes
-      loggedSlots.set(slot, log.bytes.subarray(from, from + length))
-    } else entries++
-  })
-  revocations.settle()
-  if (entries > 0) inspection.changes = new Changes(log, prefix, revocations, entries)
-  return prefix
-}
 
 /**
  * Whether nothing that stands before the log is whole but in its second copy. A sector that is lost, or a

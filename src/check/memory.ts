@@ -3,10 +3,8 @@
  * find, every granule is either a chunk's or in the free index, once, and heaps have the same objects.
  */
 import type { ChunkTable } from '../allocator/chunk-table.js'
-import type { Offset } from '../base/units.js'
 import type { SlabHeap } from '../heap/slab-heap.js'
-import { CHUNK_SLOT } from '../layout/chunk-slot.js'
-import { TABLE_AT } from '../layout/geometry.js'
+import { slotPlaces, TABLE_AT } from '../layout/geometry.js'
 import { differs, type Problem } from './finding.js'
 import { checkHeapMemory } from './heap-memory.js'
 import type { Inspection } from './inspection.js'
@@ -21,7 +19,7 @@ export interface Memory {
 }
 
 export function* checkMemory(inspection: Inspection, memory: Memory): Iterable<Problem> {
-  const { chunks } = inspection
+  const { chunks, geometry } = inspection
   if (chunks === undefined) return
   const { table } = memory
   const known = new Set(table.slotsInOrder())
@@ -33,12 +31,15 @@ export function* checkMemory(inspection: Inspection, memory: Memory): Iterable<P
       isText(table.nameOf(slot)?.bytes, values.name, values.nameBytes) &&
       isText(table.typeOf(slot)?.bytes, values.type, values.typeBytes)
     if (!isSame)
-      yield differs(slotPlace(slot), `chunk slot ${slot} on the device is not as in memory`)
+      yield differs(
+        slotPlaces(geometry!, slot)[0],
+        `chunk slot ${slot} on the device is not as in memory`,
+      )
   }
   for (const slot of known) {
     if (!memory.isReserved(slot)) {
       yield differs(
-        slotPlace(slot),
+        slotPlaces(geometry!, slot)[0],
         `chunk slot ${slot} holds a chunk in memory, but not on the device`,
       )
     }
@@ -76,10 +77,6 @@ function* checkFreeIndex(inspection: Inspection, table: ChunkTable): Iterable<Pr
       `the free index is wrong: it reaches to granule ${end} of ${granules}, and counts ${table.granules.free} free ones instead of ${free}`,
     )
   }
-}
-
-function slotPlace(slot: number): Offset {
-  return TABLE_AT + slot * CHUNK_SLOT.bytes
 }
 
 function isText(text: Uint8Array | undefined, bytes: Uint8Array, length: number): boolean {

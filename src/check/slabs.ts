@@ -9,20 +9,14 @@
  * one that is damaged and whose bitmap is zero had no object and can go. Bits where no block can be are
  * damage; bits of a unit that could have a slab and has none may be all that is left of one.
  */
+import { bitsIn } from '../base/bits.js'
 import { crc32c } from '../base/checksum.js'
-import { placeOf } from '../heap/slab-reader.js'
-import {
-  decodeSlabEntry,
-  encodeSlabHeader,
-  SLAB_ENTRY,
-  SLAB_HEADER,
-  slabEntrySeed,
-  TYPE_MAX,
-} from '../layout/heap.js'
+import { type FoundSlab, readSlab } from '../heap/slab-reader.js'
+import { encodeSlabHeader, SLAB_ENTRY, SLAB_HEADER, slabEntrySeed } from '../layout/heap.js'
 import { flippedBitOf } from './bit-flip.js'
 import type { PlannedFix, Problem } from './finding.js'
 import { heapFix, placeIn } from './heap-fix.js'
-import type { FoundHeap, FoundSlab, FoundSlabChunk, Inspection } from './inspection.js'
+import type { FoundHeap, FoundSlabChunk, Inspection } from './inspection.js'
 
 const ENTRY_BYTES = SLAB_ENTRY.bytes
 
@@ -40,13 +34,13 @@ export function* checkSlabs(
     const at = layout.entriesAt + unit * ENTRY_BYTES
     const seed = slabEntrySeed(inspection.seed, chunk.id, unit)
     const entry = head.slice(at, at + ENTRY_BYTES)
-    let slab = slabOf(heap, chunk, unit, entry, seed)
+    let slab = readSlab(chunk, heap.classes, unit, entry, 0, seed)
     if (slab === 'damaged' || (slab !== 'none' && unit < next)) {
       const mended = slab === 'damaged' ? mendEntry(heap, chunk, unit, entry, seed) : undefined
       yield damagedEntry(inspection, chunk, head, unit, entry, mended)
       chunk.isSound = false
       if (mended === undefined) continue
-      slab = slabOf(heap, chunk, unit, mended, seed)
+      slab = readSlab(chunk, heap.classes, unit, mended, 0, seed)
     }
     if (slab === 'none' || slab === 'damaged') {
       yield* checkNoBits(inspection, chunk, head, unit, unit < next)
@@ -88,25 +82,6 @@ function* checkSlabHeader(
   }
 }
 
-function slabOf(
-  heap: FoundHeap,
-  chunk: FoundSlabChunk,
-  unit: number,
-  bytes: Uint8Array,
-  seed: number,
-): FoundSlab | 'none' | 'damaged' {
-  const entry = decodeSlabEntry(bytes, new Uint32Array(bytes.buffer), 0, seed)
-  if (entry === 'none') return 'none'
-  if (entry === undefined || entry.type >= TYPE_MAX) return 'damaged'
-  const { blockBytes, type } = entry
-  const place =
-    heap.classes.indexOf(blockBytes) === -1 ? undefined : placeOf(chunk, unit, blockBytes)
-  if (place === undefined) return 'damaged'
-  const { units, base, blocks } = place
-  if (units !== entry.units || blocks !== entry.blocks) return 'damaged'
-  return { unit, units, blockBytes, blocks, type, blocksAt: unit * chunk.unitBytes + base }
-}
-
 /** The entry with the flipped bit flipped back; undefined when it was not one bit. */
 function mendEntry(
   heap: FoundHeap,
@@ -126,7 +101,8 @@ function mendEntry(
   if (bit === undefined) return undefined
   const mended = bytes.slice()
   mended[bit >>> 3]! ^= 1 << (bit & 7)
-  return typeof slabOf(heap, chunk, unit, mended, seed) === 'string' ? undefined : mended
+  const slab = readSlab(chunk, heap.classes, unit, mended, 0, seed)
+  return typeof slab === 'string' ? undefined : mended
 }
 
 function bitmapOf({ layout }: FoundSlabChunk, head: Uint8Array, unit: number): Uint8Array {
@@ -144,7 +120,7 @@ function damagedEntry(
 ): Problem {
   const code = 'slab-entry-damaged'
   const offset = chunk.offset + chunk.layout.entriesAt + unit * ENTRY_BYTES
-  const objects = countBits(bitmapOf(chunk, head, unit))
+  const objects = bitsIn(bitmapOf(chunk, head, unit))
   const what = `the entry of unit ${unit} of chunk ${chunk.id}`
   const fixes: PlannedFix[] = []
   if (mended !== undefined) {
@@ -216,7 +192,7 @@ function* checkNoBits(
 ): Iterable<Problem> {
   const code = 'slab-bits-impossible'
   const { bitmapsAt, bitmapBytes, headBytes } = chunk.layout
-  const objects = countBits(bitmapOf(chunk, head, unit))
+  const objects = bitsIn(bitmapOf(chunk, head, unit))
   if (objects === 0) return
   const mayBeLost = !isInside && (unit + 1) * chunk.unitBytes > headBytes
   yield {
@@ -277,10 +253,4 @@ export function isLive(inspection: Inspection, heap: FoundHeap, pointer: number)
   const { bitmapsAt, bitmapBytes } = chunk.layout
   const byteAt = chunk.offset + bitmapsAt + slab.unit * bitmapBytes + (block >>> 3)
   return (inspection.readData(byteAt, 1)[0]! & (1 << (block & 7))) !== 0
-}
-
-function countBits(bytes: Uint8Array): number {
-  let count = 0
-  for (const byte of bytes) for (let rest = byte; rest !== 0; rest &= rest - 1) count++
-  return count
 }

@@ -5,30 +5,24 @@
  * further: where the damaged first copy still says, and in the last resort everywhere, so that a
  * volume smaller than its device can be brought back too. Without a sign of a head the search is bounded.
  */
-import { crc32c } from '../base/checksum.js'
-import { alignDown, MIB, type Offset, PAGE_BYTES } from '../base/units.js'
+import { MIB, type Offset, PAGE_BYTES } from '../base/units.js'
 import { ANCHOR, ANCHOR_MAGIC, decodeAnchor } from '../layout/anchor.js'
-import { ANCHOR_AT, geometryOf, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { ANCHOR_AT, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { followSuperblock, type Refusal, unwritableFeatures } from '../layout/refusal.js'
 import {
   decodeSuperblock,
-  FEATURES_KNOWN,
-  FORMAT_VERSION,
-  INCOMPATIBLE,
-  MAGIC,
+  encodeSuperblock,
+  hasMagic,
+  isSameSuperblock,
   SUPERBLOCK,
   type Superblock,
+  secondSuperblockAt,
   volumeSeed,
 } from '../layout/superblock.js'
 import type { FindingCode, PlannedFix, Problem } from './finding.js'
 import type { Inspection, Readable } from './inspection.js'
 import { findIntruder, nameBoth } from './intruder.js'
 import { findTails } from './tails.js'
-
-/** A whole copy, and the page it was read from. */
-interface Copy {
-  readonly superblock: Superblock
-  readonly page: Uint8Array
-}
 
 export function* checkSuperblocks(inspection: Inspection): Iterable<Problem> {
   const { device } = inspection
@@ -38,20 +32,19 @@ export function* checkSuperblocks(inspection: Inspection): Iterable<Problem> {
   }
   const firstPage = device.read(SUPERBLOCK_AT, PAGE_BYTES)
   const first = wholeCopy(firstPage, 0)
-  const at = first === undefined ? findSecond(device, firstPage) : secondPlace(first.superblock)
+  const at =
+    first === undefined ? findSecond(device, firstPage) : secondSuperblockAt(first.sizeBytes)
   const second = at === undefined ? undefined : copyAt(device, at)
-  const whole = first ?? second
-  if (whole === undefined) {
+  const superblock = first ?? second
+  if (superblock === undefined) {
     yield nothingFound(firstPage)
     return
   }
-  const { superblock } = whole
-  const problem = refusal(superblock, device)
-  if (problem !== undefined) {
-    yield problem
+  const geometry = followSuperblock(superblock, device.sizeBytes)
+  if ('why' in geometry) {
+    yield refused(geometry, device)
     return
   }
-  const geometry = geometryOf(superblock)!
   const intruder = findIntruder(device, superblock, geometry)
   if (intruder !== undefined) {
     yield {
@@ -69,7 +62,7 @@ export function* checkSuperblocks(inspection: Inspection): Iterable<Problem> {
   if (tooNew !== undefined) yield tooNew
   const secondAt = geometry.superblockCopyAt
   if (first === undefined) {
-    const opens = secondAt === endOf(device)
+    const opens = secondAt === secondSuperblockAt(device.sizeBytes)
     yield {
       code: 'superblock-damaged',
       severity: opens ? 'warning' : 'error',
@@ -77,9 +70,9 @@ export function* checkSuperblocks(inspection: Inspection): Iterable<Problem> {
       message: opens
         ? 'the first superblock is damaged; the second serves'
         : `the first superblock is damaged; the second, at ${secondAt}, is not at the device's end, where opening looks for it`,
-      fixes: fixesOf('superblock-damaged', whole, 0, SUPERBLOCK_AT),
+      fixes: fixesOf('superblock-damaged', superblock, 0, SUPERBLOCK_AT),
     }
-  } else if (second === undefined || !isSame(first, second)) {
+  } else if (second === undefined || !isSameSuperblock(first, second)) {
     const code = second === undefined ? 'superblock-damaged' : 'superblock-differs'
     yield {
       code,
@@ -89,15 +82,14 @@ export function* checkSuperblocks(inspection: Inspection): Iterable<Problem> {
         second === undefined
           ? 'the second superblock is damaged; the first serves'
           : 'the second superblock is whole, but not the same as the first; the first counts',
-      fixes: fixesOf(code, whole, 1, secondAt),
+      fixes: fixesOf(code, superblock, 1, secondAt),
     }
   }
 }
 
-function fixesOf(code: FindingCode, from: Copy, copy: 0 | 1, offset: Offset): PlannedFix[] {
-  const { readOnlyCompatible } = from.superblock
+function fixesOf(code: FindingCode, from: Superblock, copy: 0 | 1, offset: Offset): PlannedFix[] {
   // What this version may not write it does not repair either.
-  if ((readOnlyCompatible & ~FEATURES_KNOWN.readOnlyCompatible) !== 0) return []
+  if (unwritableFeatures(from) !== 0) return []
   const [to, other] = copy === 0 ? ['first', 'second'] : ['second', 'first']
   return [
     {
@@ -106,51 +98,28 @@ function fixesOf(code: FindingCode, from: Copy, copy: 0 | 1, offset: Offset): Pl
       message: `the ${to} superblock is written from the ${other}`,
       drops: false,
       offset,
-      bytes: pageFor(copy, from.page),
+      bytes: encodeSuperblock({ ...from, copy }),
     },
   ]
 }
 
-/** The page as it is for that copy. */
-function pageFor(copy: 0 | 1, of: Uint8Array): Uint8Array {
-  const page = of.slice()
-  const view = new DataView(page.buffer)
-  view.setUint32(SUPERBLOCK.fields.copy[0], copy, true)
-  view.setUint32(SUPERBLOCK.fields.checksum[0], 0, true)
-  view.setUint32(SUPERBLOCK.fields.checksum[0], crc32c(0, page), true)
-  return page
+function wholeCopy(page: Uint8Array, copy: 0 | 1): Superblock | undefined {
+  const superblock = decodeSuperblock(page, copy)
+  return typeof superblock === 'string' ? undefined : superblock
 }
 
-function isSame(first: Copy, second: Copy): boolean {
-  return Buffer.compare(pageFor(0, first.page), pageFor(0, second.page)) === 0
-}
-
-function wholeCopy(page: Uint8Array, copy: 0 | 1): Copy | undefined {
-  const superblock = decodeSuperblock(page)
-  return typeof superblock !== 'string' && superblock.copy === copy
-    ? { superblock, page }
-    : undefined
-}
-
-function endOf(device: Readable): Offset {
-  return alignDown(device.sizeBytes, PAGE_BYTES) - PAGE_BYTES
-}
-
-function secondPlace({ sizeBytes }: Superblock): Offset | undefined {
-  const at = alignDown(sizeBytes, PAGE_BYTES) - PAGE_BYTES
-  return Number.isSafeInteger(at) && at >= PAGE_BYTES ? at : undefined
-}
-
-function copyAt(device: Readable, at: Offset): Copy | undefined {
-  if (at < PAGE_BYTES || at + PAGE_BYTES > device.sizeBytes) return undefined
+function copyAt(device: Readable, at: Offset): Superblock | undefined {
+  if (at + PAGE_BYTES > device.sizeBytes) return undefined
   return wholeCopy(device.read(at, PAGE_BYTES), 1)
 }
 
 /** Where the second superblock of this volume is when the first does not say. */
 function findSecond(device: Readable, firstPage: Uint8Array): Offset | undefined {
   const told = SUPERBLOCK.read(firstPage).sizeBytes
-  const likely = [endOf(device), alignDown(told, PAGE_BYTES) - PAGE_BYTES]
-  const found = likely.filter((at) => Number.isSafeInteger(at) && describesPlace(device, at))
+  const found = [device.sizeBytes, told]
+    .map(secondSuperblockAt)
+    .filter((at) => at !== undefined)
+    .filter((at) => describesPlace(device, at))
   // An older, larger volume may have left its end: the head's anchor tells which one is of this.
   const ofHead = found.find((at) => anchorPasses(device, at))
   if (ofHead !== undefined) return ofHead
@@ -163,19 +132,19 @@ function findSecond(device: Readable, firstPage: Uint8Array): Offset | undefined
 
 /** Whether a second superblock is there that belongs to just this place. */
 function describesPlace(device: Readable, at: Offset): boolean {
-  return copyAt(device, at)?.superblock.sizeBytes === at + PAGE_BYTES
+  return copyAt(device, at)?.sizeBytes === at + PAGE_BYTES
 }
 
 /** Whether the anchor at the head is of the volume whose second superblock is at this place. */
 function anchorPasses(device: Readable, at: Offset): boolean {
-  const uuid = copyAt(device, at)!.superblock.uuid
-  return decodeAnchor(device.read(ANCHOR_AT, ANCHOR.bytes), volumeSeed(uuid)) !== undefined
+  const seed = volumeSeed(copyAt(device, at)!.uuid)
+  return decodeAnchor(device.read(ANCHOR_AT, ANCHOR.bytes), seed) !== undefined
 }
 
 /** Whether something of a volume's head is still to be seen: only then all of the device is read. */
 function looksLikeHead(device: Readable, firstPage: Uint8Array): boolean {
   const { magic } = ANCHOR.read(device.read(ANCHOR_AT, ANCHOR.bytes))
-  return hasMagic(firstPage, 0) || magic === ANCHOR_MAGIC
+  return hasMagic(firstPage) || magic === ANCHOR_MAGIC
 }
 
 function* scan(device: Readable): Iterable<Offset> {
@@ -185,10 +154,6 @@ function* scan(device: Readable): Iterable<Offset> {
       if (hasMagic(bytes, page) && describesPlace(device, from + page)) yield from + page
     }
   }
-}
-
-function hasMagic(bytes: Uint8Array, at: number): boolean {
-  return MAGIC.every((byte, i) => bytes[at + i] === byte)
 }
 
 function nothingFound(firstPage: Uint8Array): Problem {
@@ -209,53 +174,28 @@ function nothingFound(firstPage: Uint8Array): Problem {
 }
 
 /** A volume that this version can read and not write is one that it does not open as usual. */
-function unwritable({ readOnlyCompatible }: Superblock): Problem | undefined {
-  const unknown = readOnlyCompatible & ~FEATURES_KNOWN.readOnlyCompatible
+function unwritable(superblock: Superblock): Problem | undefined {
+  const unknown = unwritableFeatures(superblock)
   if (unknown === 0) return undefined
   return {
     code: 'format-too-new',
     severity: 'warning',
     place: { area: 'superblock', offset: SUPERBLOCK_AT },
-    message: `the volume has features (${unknown >>> 0}) that this version cannot write: it opens with readOnly alone`,
+    message: `the volume has features (${unknown}) that this version cannot write: it opens with readOnly alone`,
   }
 }
 
-/** Why a whole superblock cannot be followed. */
-function refusal(superblock: Superblock, device: Readable): Problem | undefined {
-  const place = { area: 'superblock', offset: SUPERBLOCK_AT } as const
-  const unknown = superblock.incompatible & ~FEATURES_KNOWN.incompatible
-  if (superblock.version !== FORMAT_VERSION || unknown !== 0) {
-    return {
-      code: 'format-too-new',
-      severity: 'error',
-      place,
-      message: `the volume has format ${superblock.version} with features ${unknown}; this version knows format ${FORMAT_VERSION}`,
-    }
-  }
-  if ((superblock.incompatible & INCOMPATIBLE.RESTORING) !== 0) {
-    return {
-      code: 'restore-incomplete',
-      severity: 'error',
-      place,
-      message: 'a restore to this volume did not end; restore it again',
-    }
-  }
-  const geometry = geometryOf(superblock)
-  if (geometry === undefined) {
-    return {
-      code: 'geometry-impossible',
-      severity: 'error',
-      place,
-      message: 'the superblock describes an impossible volume',
-    }
-  }
-  if (device.sizeBytes < geometry.sizeBytes) {
-    return {
-      code: 'device-truncated',
-      severity: 'error',
-      place: { area: 'device', offset: device.sizeBytes },
-      message: `the device has ${device.sizeBytes} bytes, the volume ${geometry.sizeBytes}: it was truncated, or copied in part`,
-    }
-  }
-  return undefined
+const REFUSED = {
+  newer: 'format-too-new',
+  restoring: 'restore-incomplete',
+  impossible: 'geometry-impossible',
+  truncated: 'device-truncated',
+} as const
+
+function refused({ why, message }: Refusal, { sizeBytes }: Readable): Problem {
+  const place =
+    why === 'truncated'
+      ? ({ area: 'device', offset: sizeBytes } as const)
+      : ({ area: 'superblock', offset: SUPERBLOCK_AT } as const)
+  return { code: REFUSED[why], severity: 'error', place, message }
 }

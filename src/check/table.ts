@@ -4,19 +4,21 @@
  * behind the slots that were ever used there is nothing, and among them no more are empty than the
  * anchor says. Neighbours with the same thing wrong are one finding.
  */
+import { isZero } from '../base/bits.js'
 import { MIB, type Offset } from '../base/units.js'
 import type { Anchor } from '../layout/anchor.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
-  type ChunkSlot,
   chunkSlotSeed,
   decodeChunkSlot,
   encodeFreeSlot,
   GENERATION_MAX,
+  newerSlot,
+  type SlotContents,
   versionOfSlot,
 } from '../layout/chunk-slot.js'
-import { type Geometry, TABLE_AT } from '../layout/geometry.js'
+import { type Geometry, slotPlaces, TABLE_AT } from '../layout/geometry.js'
 import { FINDINGS_MAX, type FindingCode, type PlannedFix, type Problem } from './finding.js'
 import type { FoundChunk, Inspection } from './inspection.js'
 
@@ -24,9 +26,6 @@ const SLOT_BYTES = CHUNK_SLOT.bytes
 const WINDOW_SLOTS = MIB / SLOT_BYTES
 const SLOTS_AT_ONCE = 64
 const NAMES = ['first', 'second'] as const
-const ZEROS = new Uint8Array(MIB)
-
-type Decoded = ChunkSlot | 'unused' | undefined
 
 /** The slots below the anchor's `slotsUsed` that are empty in the copy that counts: there may be millions. */
 class Empties {
@@ -72,7 +71,7 @@ export function* checkTable(inspection: Inspection): Iterable<Problem> {
   let logged = 0
   for (let slot = 0; slot < geometry.slots; slot += WINDOW_SLOTS) {
     const count = Math.min(WINDOW_SLOTS, geometry.slots - slot)
-    const [one, other] = placesOf(geometry, slot)
+    const [one, other] = slotPlaces(geometry, slot)
     const window: Window = {
       slot,
       count,
@@ -85,11 +84,6 @@ export function* checkTable(inspection: Inspection): Iterable<Problem> {
   }
   yield* checkEmpty(inspection, anchor, empty)
   inspection.chunks = chunks
-}
-
-/** Where the two copies of a slot are. */
-export function placesOf(geometry: Geometry, slot: number): readonly [Offset, Offset] {
-  return [TABLE_AT + slot * SLOT_BYTES, geometry.tableCopyAt + slot * SLOT_BYTES]
 }
 
 function* checkUsed(
@@ -117,7 +111,7 @@ function* checkUsed(
     slot = next
     if (slot === end) break
     const slotSeed = chunkSlotSeed(seed, slot)
-    let values: Decoded
+    let values: SlotContents
     let wrong: Pick<Run, 'code' | 'copy'> | undefined
     if (slot === inLog[passed]) {
       passed++
@@ -135,9 +129,9 @@ function* checkUsed(
       const isSame = Buffer.compare(slotIn(window, slot, 0), slotIn(window, slot, 1)) === 0
       const first = decodeChunkSlot(window.copies[0], at, slotSeed)
       const second = isSame ? first : decodeChunkSlot(window.copies[1], at, slotSeed)
-      const winner = versionOfSlot(first) >= versionOfSlot(second) ? 0 : 1
-      const copy = winner === 0 ? 1 : 0
-      values = winner === 0 ? first : second
+      const winner = newerSlot(first, second)
+      const copy = winner === 1 ? 0 : 1
+      values = winner === 1 ? second : first
       if (values === 'unused') {
         addEmpty(slot, slot + 1)
         if (!isSame && slot < emptyEnd) empty.odd.push(2 * slot + copy)
@@ -172,7 +166,7 @@ function problemOf({ geometry, seed }: Inspection, window: Window, run: Run): Pr
   const from = (slot - window.slot) * SLOT_BYTES
   const winner = copy === 0 ? 1 : 0
   const bytes = window.copies[winner].slice(from, from + count * SLOT_BYTES)
-  return differing(code, placesOf(geometry!, slot)[copy], copy, slot, bytes)
+  return differing(code, slotPlaces(geometry!, slot)[copy], copy, slot, bytes)
 }
 
 /** `slot 7`, or `slots 7 to 9`. */
@@ -189,7 +183,7 @@ function counted(count: number): { count?: number } {
 function zeroUntil(window: Window, slot: number, end: number): number {
   const isEmpty = (from: number, to: number) =>
     window.copies.every((bytes) =>
-      isZero(bytes.subarray((from - window.slot) * SLOT_BYTES, (to - window.slot) * SLOT_BYTES)),
+      isZero(bytes, (from - window.slot) * SLOT_BYTES, (to - window.slot) * SLOT_BYTES),
     )
   let at = slot
   for (let next = at; at < end; at = next) {
@@ -212,7 +206,7 @@ function* checkNotAhead(
   )
   if (ahead === -1) return
   const code = 'log-damaged'
-  const places = placesOf(geometry!, slot)
+  const places = slotPlaces(geometry!, slot)
   yield {
     code,
     severity: 'error',
@@ -233,7 +227,7 @@ function* checkNotAhead(
   }
 }
 
-function codeFor(first: Decoded, second: Decoded): FindingCode {
+function codeFor(first: SlotContents, second: SlotContents): FindingCode {
   if (first === undefined || second === undefined) return 'slot-damaged'
   return versionOfSlot(first) === versionOfSlot(second) ? 'slot-differs' : 'slot-behind'
 }
@@ -276,7 +270,7 @@ function* checkEmpty(
   if (count <= holes) {
     for (const each of odd) {
       const [slot, copy] = [Math.floor(each / 2), each % 2 === 0 ? 0 : 1] as const
-      const at = placesOf(geometry!, slot)[copy]
+      const at = slotPlaces(geometry!, slot)[copy]
       yield differing('slot-damaged', at, copy, slot, new Uint8Array(SLOT_BYTES))
     }
     return
@@ -318,7 +312,7 @@ function lost(geometry: Geometry, seed: number, window: Window, { slot, count }:
   return {
     code: 'slot-lost',
     severity: 'error',
-    place: { area: 'chunk-table', offset: placesOf(geometry, slot)[0] },
+    place: { area: 'chunk-table', offset: slotPlaces(geometry, slot)[0] },
     message:
       `both copies of chunk ${namesOf(slot, count)} are damaged: which granules ${its} is not known for certain${may}; ` +
       `repair with dropDamaged gives the ${chunk} up, so that the rest can be opened`,
@@ -336,7 +330,7 @@ function givenUp(
   generations?: Float64Array,
 ): PlannedFix[] {
   const length = count * SLOT_BYTES
-  return placesOf(geometry, slot).map((offset, copy) => ({
+  return slotPlaces(geometry, slot).map((offset, copy) => ({
     code: 'slot-lost',
     place: { area: 'chunk-table', copy: copy as 0 | 1, offset },
     message: `the ${NAMES[copy as 0 | 1]} copy of chunk ${namesOf(slot, count)} is made free: ${count === 1 ? 'its chunk is' : 'their chunks are'} lost`,
@@ -366,7 +360,7 @@ export function rewritten(
   message: string,
 ): PlannedFix[] {
   if (loggedSlots.has(slot) || loss !== undefined) return []
-  return placesOf(geometry!, slot).map((offset, copy) => ({
+  return slotPlaces(geometry!, slot).map((offset, copy) => ({
     code,
     place: { area: 'chunk-table', copy: copy as 0 | 1, offset },
     message: `the ${NAMES[copy as 0 | 1]} copy of chunk slot ${slot} ${message}`,
@@ -394,11 +388,11 @@ function* checkUnused(
       const start = slot
       while (
         slot < end &&
-        !isZero(bytes.subarray((slot - from) * SLOT_BYTES, (slot - from + 1) * SLOT_BYTES))
+        !isZero(bytes, (slot - from) * SLOT_BYTES, (slot - from + 1) * SLOT_BYTES)
       )
         slot++
       if (slot === start) continue
-      const offset = placesOf(geometry, start)[copy]
+      const offset = slotPlaces(geometry, start)[copy]
       const place = { area: 'chunk-table', copy, offset } as const
       const which = namesOf(start, slot - start)
       const code = 'slot-beyond-used'
@@ -425,8 +419,4 @@ function* checkUnused(
       }
     }
   }
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  return Buffer.compare(bytes, ZEROS.subarray(0, bytes.length)) === 0
 }

@@ -6,7 +6,7 @@
  *   sizes one types   1 to 99 MiB, GiB, TiB, and ten and a hundred times as many; powers of two
  */
 import { GIB, MIB, type Offset, PAGE_BYTES, TIB } from '../base/units.js'
-import { decodeSuperblock, MAGIC, type Superblock } from '../layout/superblock.js'
+import { decodeSuperblock, type Superblock } from '../layout/superblock.js'
 import type { Readable } from './inspection.js'
 
 const EVERY_PAGE_BYTES = 16 * MIB
@@ -37,11 +37,8 @@ export function* findTails(device: Readable): Generator<Tail> {
 
 /** The second superblock in a page; undefined when it is none, or belongs somewhere else. */
 export function tailIn(page: Uint8Array, offset: Offset): Tail | undefined {
-  if (!MAGIC.every((byte, i) => page[i] === byte)) return undefined
-  const superblock = decodeSuperblock(page)
-  return typeof superblock !== 'string' &&
-    superblock.copy === 1 &&
-    superblock.sizeBytes === offset + PAGE_BYTES
+  const superblock = decodeSuperblock(page, 1)
+  return typeof superblock !== 'string' && superblock.sizeBytes === offset + PAGE_BYTES
     ? { superblock, offset }
     : undefined
 }

@@ -7,6 +7,7 @@
  */
 import fs from 'node:fs'
 import { dirname } from 'node:path'
+import { isZero } from '../base/bits.js'
 import { PlinthError } from '../base/errors.js'
 import { PAGE_BYTES } from '../base/units.js'
 import { EXTENT, EXTENT_WORDS, type NativeAddon } from '../native/addon.js'
@@ -86,10 +87,10 @@ function writeHoles(fd: number, sizeBytes: number): void {
   for (let at = 0; at < sizeBytes; at += WINDOW_BYTES) {
     const length = Math.min(WINDOW_BYTES, sizeBytes - at)
     const read = readUpTo(fd, window, length, at)
-    const unit = isZero(window, 0, read, zeros) ? WINDOW_BYTES : BLOCK_BYTES
+    const unit = isZero(window, 0, read) ? WINDOW_BYTES : BLOCK_BYTES
     for (let from = 0; from < length; ) {
       let to = from
-      while (to < length && isZero(window, to, Math.min(to + unit, read), zeros)) to += unit
+      while (to < length && isZero(window, to, Math.min(to + unit, read))) to += unit
       to = Math.min(to, length)
       if (to > from) writeFully(fd, zeros, to - from, at + from)
       from = to + unit
@@ -97,10 +98,6 @@ function writeHoles(fd: number, sizeBytes: number): void {
   }
   // What a filesystem takes into its cache it may still refuse to keep.
   fs.fsyncSync(fd)
-}
-
-function isZero(bytes: Buffer, from: number, to: number, zeros: Buffer): boolean {
-  return from >= to || bytes.compare(zeros, 0, to - from, from, to) === 0
 }
 
 function readUpTo(fd: number, into: Buffer, length: number, position: number): number {

@@ -11,6 +11,7 @@
  *
  * Invariant: `first` is the least number in the set, `NONE` when it is empty.
  */
+import { lowestBit } from '../base/bits.js'
 import { powerOfTwoCeil } from '../base/units.js'
 
 export const NONE = 2 ** 30
@@ -71,15 +72,4 @@ export class NumberSet {
     }
     return group
   }
-}
-
-/** Index of the lowest bit that is set; `bits` has one. */
-export function lowestBit(bits: number): number {
-  return 31 - Math.clz32(bits & -bits)
-}
-
-export function countBits(bits: number): number {
-  let n = bits - ((bits >>> 1) & 0x55555555)
-  n = (n & 0x33333333) + ((n >>> 2) & 0x33333333)
-  return Math.imul((n + (n >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24
 }

@@ -21,10 +21,10 @@
  */
 import type { Chunk } from '../allocator/chunk.js'
 import { insideOf } from '../allocator/chunk.js'
+import { countBits, lowestBit } from '../base/bits.js'
 import { PlinthError } from '../base/errors.js'
-import { type SlabLayout, slabBase, slabLayout, slabUnits } from '../layout/heap.js'
+import { type SlabLayout, slabBase, slabLayout, slabPlace, slabUnits } from '../layout/heap.js'
 import type { Mapping } from '../media/media.js'
-import { countBits, lowestBit } from './number-set.js'
 
 const NO_BYTES = new Uint8Array(0)
 const NO_WORDS = new Uint32Array(0)
@@ -211,13 +211,11 @@ export class SlabChunk {
 
   /** Begins a slab in memory. Its blocks are all free when `isNew`, else unknown until `build`. */
   openSlab(unit: number, kind: number, blockBytes: number, isNew: boolean): void {
-    const units = slabUnits(blockBytes, this.unitBytes)
-    const base = slabBase(unit, this.unitBytes, this.layout.headBytes, blockBytes)!
+    const { units, base, blocks } = slabPlace(this, unit, blockBytes)!
     this.slabOf.fill(isNew ? unit : UNBUILT - unit, unit, unit + units)
     this.kindOf[unit] = kind
     this.blockBytes[unit] = blockBytes
     this.blocksAt[unit] = unit * this.unitBytes + base
-    const blocks = Math.floor((units * this.unitBytes - base) / blockBytes)
     this.blocks[unit] = blocks
     this.used[unit] = 0
     this.reservations[unit] = 0

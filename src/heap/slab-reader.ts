@@ -2,21 +2,28 @@
 import { PlinthError } from '../base/errors.js'
 import {
   decodeSlabEntry,
-  decodeSlabHeader,
+  encodeSlabHeader,
   SLAB_ENTRY,
-  slabBase,
+  SLAB_HEADER,
+  type SlabShape,
   slabEntrySeed,
-  slabUnits,
+  slabPlace,
   TYPE_MAX,
 } from '../layout/heap.js'
 import type { SizeClasses } from './size-classes.js'
 import type { SlabChunk } from './slab-chunk.js'
 
+/** A slab whose entry is whole. */
 export interface FoundSlab {
   readonly unit: number
+  readonly units: number
   /** Index of its class. */
   readonly index: number
+  readonly blockBytes: number
+  readonly blocks: number
   readonly type: number
+  /** Of block 0, within the chunk. */
+  readonly blocksAt: number
 }
 
 /** What the head of a chunk has to agree with. */
@@ -35,60 +42,50 @@ export interface SlabFacts {
  * @throws PlinthError ERR_VOLUME_CORRUPT when it contradicts itself, the heap or the chunk table
  */
 export function readSlabs(chunk: SlabChunk, bytes: Uint8Array, facts: SlabFacts): FoundSlab[] {
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
-  const { seed } = facts
+  const { heap, name, unitBytes, classes, seed } = facts
+  const { firstUnit, units } = chunk
   const { id } = chunk.chunk
-  const header = decodeSlabHeader(bytes, chunk.layout.headerAt, seed)
-  if (
-    header === undefined ||
-    header.heap !== facts.heap ||
-    header.chunk !== id ||
-    header.firstUnit !== chunk.firstUnit ||
-    header.units !== chunk.units ||
-    header.unitBytes !== facts.unitBytes
-  ) {
-    throw corrupt(chunk, facts.name, 'its header is damaged or is not that of this chunk')
+  const { headerAt, entriesAt } = chunk.layout
+  // All of it is known beforehand.
+  const header = encodeSlabHeader({ heap, chunk: id, firstUnit, units, unitBytes }, seed)
+  if (Buffer.compare(header, bytes.subarray(headerAt, headerAt + SLAB_HEADER.bytes)) !== 0) {
+    throw corrupt(chunk, name, 'its header is damaged or is not that of this chunk')
   }
   const found: FoundSlab[] = []
   let next = 0
-  for (let unit = 0; unit < chunk.units; unit++) {
-    const at = chunk.layout.entriesAt + unit * SLAB_ENTRY.bytes
-    const entry = decodeSlabEntry(bytes, words, at, slabEntrySeed(seed, id, unit))
-    if (entry === 'none') continue
-    const index = entry === undefined ? -1 : facts.classes.indexOf(entry.blockBytes)
-    if (entry === undefined || index === -1 || entry.type >= TYPE_MAX) {
-      throw corrupt(chunk, facts.name, `the entry of unit ${unit} is damaged`)
+  for (let unit = 0; unit < units; unit++) {
+    const at = entriesAt + unit * SLAB_ENTRY.bytes
+    const slab = readSlab(chunk, classes, unit, bytes, at, slabEntrySeed(seed, id, unit))
+    if (slab === 'none') continue
+    if (slab === 'damaged' || unit < next) {
+      throw corrupt(chunk, name, `the entry of unit ${unit} is damaged, or no slab can begin there`)
     }
-    const place = placeOf(chunk, unit, entry.blockBytes)
-    if (
-      place === undefined ||
-      unit < next ||
-      place.units !== entry.units ||
-      place.blocks !== entry.blocks
-    ) {
-      throw corrupt(chunk, facts.name, `the slab at unit ${unit} cannot be there`)
-    }
-    next = unit + place.units
-    found.push({ unit, index, type: entry.type })
+    next = unit + slab.units
+    found.push(slab)
   }
   return found
 }
 
-function corrupt(chunk: SlabChunk, heap: string, what: string): PlinthError {
-  return new PlinthError('ERR_VOLUME_CORRUPT', `chunk ${chunk.chunk.id} of heap '${heap}': ${what}`)
+/** The slab that begins at a unit of a chunk, as the entry at `bytes[at]` tells. */
+export function readSlab(
+  shape: SlabShape,
+  classes: SizeClasses,
+  unit: number,
+  bytes: Uint8Array,
+  at: number,
+  seed: number,
+): FoundSlab | 'none' | 'damaged' {
+  const entry = decodeSlabEntry(bytes, at, seed)
+  if (entry === 'none') return 'none'
+  if (entry === undefined || entry.type >= TYPE_MAX) return 'damaged'
+  const { blockBytes, type } = entry
+  const index = classes.indexOf(blockBytes)
+  const place = index === -1 ? undefined : slabPlace(shape, unit, blockBytes)
+  if (place?.units !== entry.units || place.blocks !== entry.blocks) return 'damaged'
+  const { units, base, blocks } = place
+  return { unit, units, index, blockBytes, blocks, type, blocksAt: unit * shape.unitBytes + base }
 }
 
-/** Where a slab and its blocks would be (`base` counts from its start); undefined where none can begin. */
-export function placeOf(
-  chunk: Pick<SlabChunk, 'units' | 'unitBytes' | 'layout'>,
-  unit: number,
-  blockBytes: number,
-): { units: number; base: number; blocks: number } | undefined {
-  const { unitBytes } = chunk
-  const { headBytes } = chunk.layout
-  if (unit < Math.floor(headBytes / unitBytes)) return undefined
-  const base = slabBase(unit, unitBytes, headBytes, blockBytes)
-  const units = slabUnits(blockBytes, unitBytes)
-  if (base === undefined || unit + units > chunk.units) return undefined
-  return { units, base, blocks: Math.floor((units * unitBytes - base) / blockBytes) }
+function corrupt(chunk: SlabChunk, heap: string, what: string): PlinthError {
+  return new PlinthError('ERR_VOLUME_CORRUPT', `chunk ${chunk.chunk.id} of heap '${heap}': ${what}`)
 }

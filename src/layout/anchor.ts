@@ -50,6 +50,16 @@ export function encodeAnchor(
   return line
 }
 
+/** Which of two copies counts: the valid one, of two valid ones the newer; undefined where none is valid. */
+export function newerAnchor(
+  first: Anchor | undefined,
+  second: Anchor | undefined,
+): 0 | 1 | undefined {
+  if (first === undefined) return second === undefined ? undefined : 1
+  if (second === undefined || !checks.anchorNewer) return 0
+  return first.sequence >= second.sequence ? 0 : 1
+}
+
 /** The anchor in a line, or undefined when it is damaged, foreign or absurd. */
 export function decodeAnchor(line: Uint8Array, seed: number): Anchor | undefined {
   const anchor = ANCHOR.read(line)

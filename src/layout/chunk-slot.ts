@@ -2,6 +2,7 @@
  * One slot of the chunk table. A slot that was never used is all zero; a used one keeps its
  * generation when its chunk is freed, so that an id is never given twice.
  */
+import { isZero } from '../base/bits.js'
 import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { defineStruct, type Values } from './struct.js'
@@ -75,15 +76,12 @@ export function encodeFreeSlot(
 }
 
 /** What is in a slot: its values, `unused`, or undefined when it is damaged. */
-export function decodeChunkSlot(
-  from: Uint8Array,
-  at: number,
-  seed: number,
-): ChunkSlot | 'unused' | undefined {
+export type SlotContents = ChunkSlot | 'unused' | undefined
+
+export function decodeChunkSlot(from: Uint8Array, at: number, seed: number): SlotContents {
   const values = CHUNK_SLOT.read(from, at)
   if (values.state === 0) {
-    for (let i = at; i < at + CHUNK_SLOT.bytes; i++) if (from[i] !== 0) return undefined
-    return 'unused'
+    return isZero(from, at, at + CHUNK_SLOT.bytes) ? 'unused' : undefined
   }
   if (
     checks.slotChecksum &&
@@ -103,7 +101,29 @@ export function decodeChunkSlot(
 }
 
 /** Higher is newer; one that was never used is below all others, a damaged one below that. */
-export function versionOfSlot(slot: ChunkSlot | 'unused' | undefined): number {
+export function versionOfSlot(slot: SlotContents): number {
   if (slot === undefined) return -1
   return slot === 'unused' ? 0 : slot.version
+}
+
+/** Which of two copies counts: the valid one, of two valid ones the newer; undefined where none is valid. */
+export function newerSlot(first: SlotContents, second: SlotContents): 0 | 1 | undefined {
+  if (first === undefined && second === undefined) return undefined
+  return versionOfSlot(first) >= versionOfSlot(second) || !checks.slotNewer ? 0 : 1
+}
+
+/** Id of the chunk that has a slot in a generation of it. */
+export function chunkIdOf(slot: number, generation: number): number {
+  return generation * SLOTS_MAX + slot
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true })
+
+/** The name or the type that a slot gives its chunk, empty for none; undefined when it is not UTF-8. */
+export function textOf(values: ChunkSlot, what: 'name' | 'type'): string | undefined {
+  try {
+    return decoder.decode(values[what].subarray(0, values[`${what}Bytes`]))
+  } catch {
+    return undefined
+  }
 }

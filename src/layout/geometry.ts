@@ -154,6 +154,12 @@ function defaultLog(sizeBytes: number): number {
   return Math.min(Math.max(powerOfTwoFloor(sizeBytes / 64), LOG_BYTES_MIN), 64 * MIB)
 }
 
+/** Where the two copies of a slot of the chunk table are. */
+export function slotPlaces(geometry: Geometry, slot: number): readonly [Offset, Offset] {
+  const at = slot * CHUNK_SLOT.bytes
+  return [TABLE_AT + at, geometry.tableCopyAt + at]
+}
+
 export function granuleToOffset(geometry: Geometry, granule: GranuleIndex): Offset {
   return geometry.dataAt + granule * geometry.granuleBytes
 }

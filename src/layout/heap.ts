@@ -14,6 +14,7 @@
  * Which chunk belongs to which heap stands in the chunk's name, so that opening a heap reads the
  * chunk table and nothing else; the slab header must agree once it is read.
  */
+import { isZero } from '../base/bits.js'
 import { crc32c } from '../base/checksum.js'
 import { alignUp, KIB, LINE_BYTES, MIB, PAGE_BYTES } from '../base/units.js'
 import { defineStruct, type Values } from './struct.js'
@@ -97,7 +98,6 @@ export const SLAB_ENTRY = defineStruct({
     type:       [12, 'u32', 'tag of the objects in it'],
   },
 })
-const ENTRY_WORDS = SLAB_ENTRY.bytes / 4
 
 /** Where what stands before the blocks is in a chunk of so many units. */
 export interface SlabLayout {
@@ -156,6 +156,26 @@ export function slabBase(
   const base = alignUp(headBytes - start, blockAlign(blockBytes))
   if (base >= unitBytes) return undefined
   return Math.floor((bytes - base) / blockBytes) * blockBytes * 2 >= bytes ? base : undefined
+}
+
+/** A chunk with slabs, as far as places in it follow from it. */
+export interface SlabShape {
+  readonly units: number
+  readonly unitBytes: number
+  readonly layout: SlabLayout
+}
+
+/** Where a slab and its blocks would be (`base` counts from its start); undefined where none can begin. */
+export function slabPlace(
+  { units: chunkUnits, unitBytes, layout: { headBytes } }: SlabShape,
+  unit: number,
+  blockBytes: number,
+): { units: number; base: number; blocks: number } | undefined {
+  if (unit < Math.floor(headBytes / unitBytes)) return undefined
+  const base = slabBase(unit, unitBytes, headBytes, blockBytes)
+  const units = slabUnits(blockBytes, unitBytes)
+  if (base === undefined || unit + units > chunkUnits) return undefined
+  return { units, base, blocks: Math.floor((units * unitBytes - base) / blockBytes) }
 }
 
 /** The unit for a volume: not above its granule, so that a small volume's heaps are small. */
@@ -253,18 +273,6 @@ export function encodeSlabHeader(
   return bytes
 }
 
-/** The header, or undefined when it is damaged or foreign. */
-export function decodeSlabHeader(
-  from: Uint8Array,
-  at: number,
-  seed: number,
-): SlabHeader | undefined {
-  const values = SLAB_HEADER.read(from, at)
-  if (values.magic !== SLAB_MAGIC) return undefined
-  if (values.checksum !== crc32c(seed, from, at + 4, at + SLAB_HEADER.bytes)) return undefined
-  return SLAB_HEADER.reservedIsZero(from, at) ? values : undefined
-}
-
 /** Seed of an entry's checksum: one of another chunk or unit never passes. */
 export function slabEntrySeed(volumeSeed: number, chunkId: number, unit: number): number {
   const low = chunkId >>> 0
@@ -291,14 +299,10 @@ export function encodeSlabEntry(
 /** The entry, `none` where no slab begins, undefined when it is damaged. */
 export function decodeSlabEntry(
   from: Uint8Array,
-  words: Uint32Array,
   at: number,
   seed: number,
 ): Values<typeof SLAB_ENTRY.fields> | 'none' | undefined {
-  const word = at >>> 2
-  let any = 0
-  for (let i = 0; i < ENTRY_WORDS; i++) any |= words[word + i]!
-  if (any === 0) return 'none'
+  if (isZero(from, at, at + SLAB_ENTRY.bytes)) return 'none'
   const values = SLAB_ENTRY.read(from, at)
   return values.checksum === crc32c(seed, from, at + 4, at + SLAB_ENTRY.bytes) ? values : undefined
 }

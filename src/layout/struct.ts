@@ -4,6 +4,7 @@
  * struct. Little-endian. Bytes that no field names are reserved: written as zero, and checked.
  */
 import { assert } from '../base/assert.js'
+import { isZero } from '../base/bits.js'
 import { WORD } from '../base/units.js'
 
 type Kind = 'u16' | 'u32' | 'u64' | `bytes${number}`
@@ -99,11 +100,6 @@ function runsOf(bytes: Uint8Array, value: number): [number, number][] {
     else runs.push([i, i + 1])
   }
   return runs
-}
-
-function isZero(bytes: Uint8Array, from: number, to: number): boolean {
-  for (let i = from; i < to; i++) if (bytes[i] !== 0) return false
-  return true
 }
 
 export function putUint32(to: Uint8Array, at: number, value: number): void {

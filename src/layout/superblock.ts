@@ -1,7 +1,7 @@
 /** The superblock: what never changes after format. One page, kept at both ends. */
 import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
-import { PAGE_BYTES } from '../base/units.js'
+import { alignDown, type Offset, PAGE_BYTES } from '../base/units.js'
 import { defineStruct, type Values } from './struct.js'
 
 export const FORMAT_VERSION = 1
@@ -53,15 +53,37 @@ export function encodeSuperblock(values: Omit<Superblock, 'checksum' | 'magic'>)
 }
 
 /** What is wrong with a page that should be a superblock. */
-export type SuperblockDefect = 'no-magic' | 'checksum' | 'reserved'
+export type SuperblockDefect = 'no-magic' | 'checksum' | 'reserved' | 'misdirected'
 
-export function decodeSuperblock(page: Uint8Array): Superblock | SuperblockDefect {
-  if (!MAGIC.every((byte, i) => page[i] === byte)) return 'no-magic'
+/** What is in a page; with `copy` only when it is that one. */
+export function decodeSuperblock(page: Uint8Array, copy?: 0 | 1): Superblock | SuperblockDefect {
+  if (!hasMagic(page)) return 'no-magic'
   const values = SUPERBLOCK.read(page)
   if (checks.superblockChecksum && checksumOf(page) !== values.checksum) return 'checksum'
   // A later version may use what is reserved today: its number is looked at first.
   if (values.version === FORMAT_VERSION && !SUPERBLOCK.reservedIsZero(page)) return 'reserved'
-  return values
+  return copy !== undefined && values.copy !== copy ? 'misdirected' : values
+}
+
+export function hasMagic(bytes: Uint8Array, at = 0): boolean {
+  return MAGIC.every((byte, i) => bytes[at + i] === byte)
+}
+
+/** Where the second copy on a volume or at the end of a device of so many bytes is; undefined where none can be. */
+export function secondSuperblockAt(sizeBytes: number): Offset | undefined {
+  const at = alignDown(sizeBytes, PAGE_BYTES) - PAGE_BYTES
+  return Number.isSafeInteger(at) && at >= PAGE_BYTES ? at : undefined
+}
+
+/** Whether two copies say the same, but for which copy they are. */
+export function isSameSuperblock(first: Superblock, second: Superblock): boolean {
+  return Object.keys(SUPERBLOCK.fields).every((name) => {
+    if (name === 'copy' || name === 'checksum') return true
+    const [one, other] = [first, second].map((each) => each[name as keyof Superblock])
+    return typeof one === 'number' || typeof other === 'number'
+      ? one === other
+      : Buffer.compare(one!, other!) === 0
+  })
 }
 
 /** Of the page with its checksum zero. */

@@ -1,11 +1,11 @@
 /** The two anchors: reading the newer valid one, writing both in an order that always leaves one whole. */
-import { checks } from '../base/checks.js'
 import { PAGE_BYTES } from '../base/units.js'
 import {
   ANCHOR,
   type Anchor,
   decodeAnchor,
   encodeAnchor,
+  newerAnchor,
   POSITION_RESTART,
 } from '../layout/anchor.js'
 import type { Mapping, Media } from '../media/media.js'
@@ -47,13 +47,10 @@ export class Anchors {
         ? undefined
         : decodeAnchor(mapping.bytes.subarray(offset, offset + ANCHOR.bytes), this.#seed),
     )
-    const [first, second] = found
-    const firstCounts =
-      first !== undefined &&
-      (second === undefined || first.sequence >= second.sequence || !checks.anchorNewer)
-    const anchor = firstCounts ? first : second
-    if (anchor === undefined) return undefined
-    this.#stale = firstCounts ? 1 : 0
+    const winner = newerAnchor(found[0], found[1])
+    if (winner === undefined) return undefined
+    const anchor = found[winner]!
+    this.#stale = winner === 0 ? 1 : 0
     // Both copies are written before anything counts on one: the first of a count that begins anew is
     // below that of the other, which says the state before, until the other is written too.
     this.#last.sequence = anchor.sequence < POSITION_RESTART ? anchor.sequence : 0

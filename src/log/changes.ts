@@ -10,14 +10,41 @@
  * the device has stretches of 16 MiB.
  */
 import { MIB, type Offset } from '../base/units.js'
+import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+import { TABLE_AT } from '../layout/geometry.js'
 import { ENTRY } from '../layout/record.js'
 import { type LogBytes, type LogPrefix, walkPrefix } from './replay.js'
-import type { Revocations } from './revocations.js'
+import { Revocations } from './revocations.js'
 
 const CELL_BYTES_MAX = 16 * MIB
 
 /** Takes a change: `bytes[from, from + length)` of the ring belong to device offset `offset`. */
 export type ChangeVisitor = (offset: Offset, from: number, length: number) => void
+
+/** What a log says. */
+export interface Logged {
+  readonly prefix: LogPrefix
+  /** Of each slot of the chunk table that it changes: where the last that it says of it is in the ring. */
+  readonly slots: ReadonlyMap<number, number>
+  readonly changes: Changes
+}
+
+/**
+ * Collects what the valid prefix of a log says. `walk` is `walkLog`, or `walkPrefix` for those who go without what is
+ * damaged, or say so.
+ */
+export function readLog(log: LogBytes, walk: typeof walkPrefix): Logged {
+  const revocations = new Revocations()
+  const slots = new Map<number, number>()
+  let entries = 0
+  const prefix = walk(log, (kind, offset, length, from, position) => {
+    if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
+    else if (kind === ENTRY.SLOT) slots.set((offset - TABLE_AT) / CHUNK_SLOT.bytes, from)
+    else entries++
+  })
+  revocations.settle()
+  return { prefix, slots, changes: new Changes(log, prefix, revocations, entries) }
+}
 
 export class Changes {
   readonly #ring: Uint8Array

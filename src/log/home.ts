@@ -51,6 +51,12 @@ export class Home {
     }
   }
 
+  /** Stores bytes in their home place and marks it. */
+  store(mapping: Mapping, offset: number, bytes: Uint8Array): void {
+    this.#media.store(mapping, offset, bytes)
+    this.mark(mapping, offset, bytes.length)
+  }
+
   mark(mapping: Mapping, offset: number, length: number): void {
     const shift = this.#shift
     const pending = mapping.pending ?? this.#begin(mapping)

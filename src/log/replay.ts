@@ -2,10 +2,12 @@
  * Reading a log after a crash: the longest valid prefix of records, what they say, and what later
  * ones have made void. Nothing here writes; nothing here trusts a byte before its checksum.
  */
+import { isZero } from '../base/bits.js'
 import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
 import { type LogPosition, type Offset, WORD } from '../base/units.js'
+import { ANCHOR_STATE, type Anchor } from '../layout/anchor.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
 import { type Geometry, TABLE_AT } from '../layout/geometry.js'
 import {
@@ -18,7 +20,7 @@ import {
   RECORD_SKIP,
 } from '../layout/record.js'
 import { joinWords } from '../layout/struct.js'
-import { spanOf } from './log.js'
+import { recordSeed, spanOf } from './log.js'
 
 export interface LogBytes {
   readonly geometry: Geometry
@@ -31,6 +33,17 @@ export interface LogBytes {
   readonly volumeSeed: number
   /** The anchor says that the volume was closed: then the log is empty. */
   readonly closed?: boolean
+}
+
+/** The log of a volume whose anchor is known, with its ring. */
+export function logOf(
+  geometry: Geometry,
+  bytes: Uint8Array,
+  { head, epoch, state }: Anchor,
+  volumeSeed: number,
+): LogBytes {
+  const closed = state === ANCHOR_STATE.CLOSED
+  return { geometry, bytes, head, seed: recordSeed(volumeSeed, epoch), volumeSeed, closed }
 }
 
 export interface LogPrefix {
@@ -139,12 +152,6 @@ export function describeLoss({ why, position }: LogLoss): string {
   return why === 'impossible'
     ? `${record} has a valid checksum and an impossible entry`
     : `the log is empty from position ${position} on, and was not: commits since the last checkpoint are lost`
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
-  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false
-  return true
 }
 
 /** Bytes that the record at a position takes in the ring; 0 when there is no valid one. */

@@ -1,14 +1,20 @@
 /** The two copies of the chunk table's slots: where each is, and what they say where they may be touched. */
-import { CHUNK_SLOT, type ChunkSlot, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
-import { type Geometry, TABLE_AT } from '../layout/geometry.js'
+import { isZero } from '../base/bits.js'
+import {
+  CHUNK_SLOT,
+  chunkSlotSeed,
+  decodeChunkSlot,
+  type SlotContents,
+} from '../layout/chunk-slot.js'
+import { type Geometry, slotPlaces } from '../layout/geometry.js'
 import type { BadBlocks } from '../media/bad-blocks.js'
 import type { Mapping } from '../media/media.js'
+import type { Home } from './home.js'
 
 /** At the head, and at the tail. */
 export type Copy = 0 | 1
 
 const SLOTS_AT_ONCE = 64
-const ZEROS = new Uint8Array(SLOTS_AT_ONCE * CHUNK_SLOT.bytes)
 
 export interface SlotPlaces {
   readonly geometry: Geometry
@@ -28,7 +34,8 @@ export class SlotCopies {
     const { geometry, head, tail } = places
     this.#places = places
     this.#mappings = [head, tail]
-    this.#tablesAt = [TABLE_AT - head.offset, geometry.tableCopyAt - tail.offset]
+    const [first, second] = slotPlaces(geometry, 0)
+    this.#tablesAt = [first - head.offset, second - tail.offset]
   }
 
   mapping(copy: Copy): Mapping {
@@ -48,10 +55,22 @@ export class SlotCopies {
   }
 
   /** What a copy says; undefined when it is damaged or may not be read. */
-  read(slot: number, copy: Copy): ChunkSlot | 'unused' | undefined {
+  read(slot: number, copy: Copy): SlotContents {
     if (this.isBad(slot, copy)) return undefined
     const seed = chunkSlotSeed(this.#places.seed, slot)
     return decodeChunkSlot(this.#mappings[copy].bytes, this.at(slot, copy), seed)
+  }
+
+  /** Stores a slot, of 128 bytes, in the place of a copy. */
+  store(home: Home, slot: number, copy: Copy, bytes: Uint8Array): void {
+    home.store(this.#mappings[copy], this.at(slot, copy), bytes)
+  }
+
+  /** Stores what the copy `from` says in the place of the other. */
+  mend(home: Home, slot: number, from: Copy): void {
+    const at = this.at(slot, from)
+    const bytes = this.#mappings[from].bytes.slice(at, at + CHUNK_SLOT.bytes)
+    this.store(home, slot, from === 0 ? 1 : 0, bytes)
   }
 
   /** The first slot from `slot` on that may have something in either copy, at most `end`; looks at many at once. */
@@ -72,7 +91,7 @@ export class SlotCopies {
     const length = count * CHUNK_SLOT.bytes
     return this.#mappings.every(({ bytes }, copy) => {
       const at = this.at(slot, copy as Copy)
-      return Buffer.compare(bytes.subarray(at, at + length), ZEROS.subarray(0, length)) === 0
+      return isZero(bytes, at, at + length)
     })
   }
 }

@@ -13,19 +13,10 @@
 import { PlinthError } from '../base/errors.js'
 import { type LogPosition, MIB, type Offset } from '../base/units.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot, versionOfSlot } from '../layout/chunk-slot.js'
-import { type Geometry, TABLE_AT } from '../layout/geometry.js'
-import { ENTRY } from '../layout/record.js'
-import { Changes } from '../log/changes.js'
+import type { Geometry } from '../layout/geometry.js'
+import { type Changes, readLog } from '../log/changes.js'
 import { Home } from '../log/home.js'
-import {
-  findLoss,
-  type LogBytes,
-  type LogLoss,
-  type Visitor,
-  walkLog,
-  walkPrefix,
-} from '../log/replay.js'
-import { Revocations } from '../log/revocations.js'
+import { findLoss, type LogBytes, type LogLoss, walkLog, walkPrefix } from '../log/replay.js'
 import { SlotCopies } from '../log/slot-copies.js'
 import type { Mapping, Media } from '../media/media.js'
 
@@ -89,26 +80,13 @@ export function replayToMemory(parts: ReplayParts, salvage: boolean): Read {
 function read(parts: ReplayParts, home: Home, salvage: boolean): Read {
   const { media, log } = parts
   const copies = new SlotCopies({ ...parts, badBlocks: media.badBlocks })
-  const revocations = new Revocations()
-  // Where the last that the log says of each slot is in the ring.
-  const slots = new Map<number, number>()
-  let entries = 0
-  const visit: Visitor = (kind, offset, length, from, position) => {
-    if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
-    else if (kind === ENTRY.SLOT) slots.set((offset - TABLE_AT) / CHUNK_SLOT.bytes, from)
-    else entries++
-  }
-  const prefix = salvage ? walkPrefix(log, visit) : walkLog(log, visit)
-  revocations.settle()
+  const { prefix, slots, changes } = readLog(log, salvage ? walkPrefix : walkLog)
   if (!salvage) refuseNewerSlots(parts, copies, slots)
   let slotsUsed = 0
   for (const [slot, from] of slots) {
     for (const copy of [0, 1] as const) {
       if (copies.isBad(slot, copy)) continue
-      const mapping = copies.mapping(copy)
-      const at = copies.at(slot, copy)
-      media.store(mapping, at, log.bytes.subarray(from, from + CHUNK_SLOT.bytes))
-      home.mark(mapping, at, CHUNK_SLOT.bytes)
+      copies.store(home, slot, copy, log.bytes.subarray(from, from + CHUNK_SLOT.bytes))
     }
     slotsUsed = Math.max(slotsUsed, slot + 1)
   }
@@ -117,7 +95,7 @@ function read(parts: ReplayParts, home: Home, salvage: boolean): Read {
     records: prefix.records,
     bytes: prefix.end - log.head,
     slotsUsed,
-    changes: new Changes(log, prefix, revocations, entries),
+    changes,
     loss: salvage ? findLoss(log, prefix) : undefined,
   }
 }
@@ -165,12 +143,8 @@ class Windows {
       const mapping = this.#at(offset + done)
       const at = offset + done - mapping.offset
       const length = Math.min(bytes.length - done, mapping.length - at)
-      this.#media.store(
-        mapping,
-        at,
-        length === bytes.length ? bytes : bytes.subarray(done, done + length),
-      )
-      this.#home.mark(mapping, at, length)
+      const part = length === bytes.length ? bytes : bytes.subarray(done, done + length)
+      this.#home.store(mapping, at, part)
       done += length
     }
   }

@@ -1,11 +1,17 @@
 /** What is on a device, told by its ends: a volume, somebody else's things, zeros. */
 import { PlinthError } from '../base/errors.js'
-import { alignDown, PAGE_BYTES } from '../base/units.js'
+import { type Offset, PAGE_BYTES } from '../base/units.js'
 import type { Readable } from '../check/inspection.js'
 import { findTails } from '../check/tails.js'
 import { SUPERBLOCK_AT } from '../layout/geometry.js'
 import { findSignatures, SIGNATURE_BYTES } from '../layout/signature.js'
-import { decodeSuperblock, labelOf, MAGIC } from '../layout/superblock.js'
+import {
+  decodeSuperblock,
+  hasMagic,
+  labelOf,
+  MAGIC,
+  secondSuperblockAt,
+} from '../layout/superblock.js'
 import { type Found, findSuperblock } from './load.js'
 
 export interface Contents {
@@ -50,13 +56,10 @@ function describe(device: Readable, volume: Found | PlinthError): string | undef
 
 /** What is seen of a volume that is not whole. */
 function describeOwn(device: Readable): string | undefined {
-  const has = (at: number) => {
-    const page = device.read(at, MAGIC.length)
-    return MAGIC.every((byte, i) => page[i] === byte)
-  }
+  const has = (at: Offset) => hasMagic(device.read(at, MAGIC.length))
   if (has(SUPERBLOCK_AT)) return 'a plinth volume'
-  const endAt = alignDown(device.sizeBytes, PAGE_BYTES) - PAGE_BYTES
-  if (endAt > 0 && has(endAt)) return 'the end of a plinth volume'
+  const endAt = secondSuperblockAt(device.sizeBytes)
+  if (endAt !== undefined && has(endAt)) return 'the end of a plinth volume'
   for (const { superblock } of findTails(device)) {
     const name = labelOf(superblock)
     return `the end of ${name === '' ? 'a plinth volume' : `the plinth volume '${name}'`} of ${superblock.sizeBytes} bytes`

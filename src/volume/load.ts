@@ -6,32 +6,26 @@ import { performance } from 'node:perf_hooks'
 import { ChunkStore } from '../allocator/chunk-store.js'
 import { ChunkTable } from '../allocator/chunk-table.js'
 import { PlinthError } from '../base/errors.js'
-import { alignDown, alignUp, type LogPosition, type Offset, PAGE_BYTES } from '../base/units.js'
+import { alignUp, type LogPosition, type Offset, PAGE_BYTES } from '../base/units.js'
+import type { Readable } from '../check/inspection.js'
 import { findIntruder, nameBoth } from '../check/intruder.js'
 import { ANCHOR, ANCHOR_STATE, decodeAnchor, POSITION_RESTART } from '../layout/anchor.js'
-import { CHUNK_SLOT } from '../layout/chunk-slot.js'
-import {
-  ANCHOR_AT,
-  type Geometry,
-  geometryOf,
-  SUPERBLOCK_AT,
-  TABLE_AT,
-} from '../layout/geometry.js'
+import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
+import { followSuperblock, unwritableFeatures } from '../layout/refusal.js'
 import {
   decodeSuperblock,
   encodeSuperblock,
-  FEATURES_KNOWN,
-  FORMAT_VERSION,
-  INCOMPATIBLE,
-  SUPERBLOCK,
+  isSameSuperblock,
   type Superblock,
   type SuperblockDefect,
+  secondSuperblockAt,
   volumeSeed,
 } from '../layout/superblock.js'
 import { Home } from '../log/home.js'
-import { Log, recordSeed } from '../log/log.js'
+import { Log } from '../log/log.js'
+import { logOf } from '../log/replay.js'
 import { TransactionContext } from '../log/transaction-context.js'
-import type { BadBlocks, Stretch } from '../media/bad-blocks.js'
+import type { Stretch } from '../media/bad-blocks.js'
 import type { Lifecycle } from '../media/lifecycle.js'
 import type { Media } from '../media/media.js'
 import {
@@ -42,14 +36,6 @@ import {
   replayToMemory,
 } from '../recovery/recover.js'
 import { type Areas, mapAreas } from './areas.js'
-
-/** What can be read before media are chosen: a device, or an image in a test. */
-export interface Readable {
-  readonly sizeBytes: number
-  /** Read as zeros. */
-  readonly badBlocks?: BadBlocks | undefined
-  read(offset: Offset, length: number): Uint8Array
-}
 
 /** What recovery found and did when the volume was opened. */
 export interface Recovery {
@@ -95,6 +81,13 @@ export interface Found {
   readonly isHealable: boolean
 }
 
+const REFUSED = {
+  newer: 'ERR_FORMAT_TOO_NEW',
+  restoring: 'ERR_VOLUME_INCOMPLETE',
+  impossible: 'ERR_VOLUME_CORRUPT',
+  truncated: 'ERR_DEVICE_TRUNCATED',
+} as const
+
 /**
  * Finds the superblock of a volume whose device is still its own. A copy that cannot be read is done without.
  * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW, ERR_DEVICE_TRUNCATED,
@@ -111,25 +104,21 @@ export function findSuperblock(
     throw new PlinthError('ERR_NOT_A_VOLUME', `${path} has ${sizeBytes} bytes: it holds no volume`)
   }
   let unreadable: unknown
-  const read = (at: Offset): Superblock | SuperblockDefect => {
+  const read = (at: Offset, copy: 0 | 1): Superblock | SuperblockDefect => {
     try {
-      return decodeSuperblock(device.read(at, PAGE_BYTES))
+      return decodeSuperblock(device.read(at, PAGE_BYTES), copy)
     } catch (error) {
       unreadable ??= error
       return 'no-magic'
     }
   }
-  const first = read(SUPERBLOCK_AT)
-  const good = typeof first !== 'string' && first.copy === 0
+  const first = read(SUPERBLOCK_AT, 0)
   // The first copy tells where the second is; without it, it is looked for at the device's end.
-  const secondAt = alignDown(good ? first.sizeBytes : sizeBytes, PAGE_BYTES) - PAGE_BYTES
-  const second =
-    Number.isFinite(secondAt) && secondAt >= 0 && secondAt + PAGE_BYTES <= sizeBytes
-      ? read(secondAt)
-      : 'no-magic'
-  const secondGood = typeof second !== 'string' && second.copy === 1
-  const superblock = good ? first : secondGood ? second : undefined
-  if (superblock === undefined) {
+  const secondAt = secondSuperblockAt(typeof first === 'string' ? sizeBytes : first.sizeBytes)
+  const isThere = secondAt !== undefined && secondAt + PAGE_BYTES <= sizeBytes
+  const second = isThere ? read(secondAt, 1) : 'no-magic'
+  const superblock = typeof first === 'string' ? second : first
+  if (typeof superblock === 'string') {
     if (unreadable !== undefined) throw unreadable
     const bad = device.badBlocks?.within(SUPERBLOCK_AT, PAGE_BYTES)[0]
     if (bad !== undefined) {
@@ -143,18 +132,13 @@ export function findSuperblock(
     }
     throw corrupt(`${path}: both superblocks are damaged`)
   }
-  refuseNewer(superblock, path, readOnly)
-  if ((superblock.incompatible & INCOMPATIBLE.RESTORING) !== 0 && !restoring) {
+  const geometry = followSuperblock(superblock, sizeBytes, restoring)
+  if ('why' in geometry)
+    throw new PlinthError(REFUSED[geometry.why], `${path}: ${geometry.message}`)
+  if (unwritableFeatures(superblock) !== 0 && !readOnly) {
     throw new PlinthError(
-      'ERR_VOLUME_INCOMPLETE',
-      `${path}: a restore to this volume did not end; restore it again`,
-    )
-  }
-  const geometry = describedBy(superblock, path)
-  if (sizeBytes < geometry.sizeBytes) {
-    throw new PlinthError(
-      'ERR_DEVICE_TRUNCATED',
-      `${path} has ${sizeBytes} bytes, the volume on it ${geometry.sizeBytes}: it was truncated, or copied in part`,
+      'ERR_FORMAT_TOO_NEW',
+      `${path}: the volume has features that this version cannot write; it can be opened with readOnly`,
     )
   }
   const intruder = findIntruder(device, superblock, geometry)
@@ -165,11 +149,9 @@ export function findSuperblock(
         'only repair with force takes it back for the volume',
     )
   }
-  return {
-    superblock,
-    geometry,
-    isHealable: unreadable === undefined && !(good && secondGood && isSame(first, second)),
-  }
+  const areSame =
+    typeof first !== 'string' && typeof second !== 'string' && isSameSuperblock(first, second)
+  return { superblock, geometry, isHealable: unreadable === undefined && !areSame }
 }
 
 /** A device with a page cache before it. */
@@ -213,41 +195,6 @@ function wasClosed(device: Readable, { superblock, geometry }: Found): boolean {
   })
 }
 
-/** Whether two copies say the same, but for which copy they are. */
-function isSame(first: Superblock, second: Superblock): boolean {
-  return Object.keys(SUPERBLOCK.fields).every((name) => {
-    if (name === 'copy' || name === 'checksum') return true
-    const [one, other] = [first, second].map((each) => each[name as keyof Superblock])
-    return typeof one === 'number' || typeof other === 'number'
-      ? one === other
-      : Buffer.compare(one!, other!) === 0
-  })
-}
-
-function refuseNewer(superblock: Superblock, path: string, readOnly: boolean): void {
-  const unknown = superblock.incompatible & ~FEATURES_KNOWN.incompatible
-  const unknownToWrite = superblock.readOnlyCompatible & ~FEATURES_KNOWN.readOnlyCompatible
-  if (superblock.version !== FORMAT_VERSION || unknown !== 0) {
-    throw new PlinthError(
-      'ERR_FORMAT_TOO_NEW',
-      `${path}: the volume has format ${superblock.version} with features ${unknown}; this version knows format ${FORMAT_VERSION}`,
-    )
-  }
-  if (unknownToWrite !== 0 && !readOnly) {
-    throw new PlinthError(
-      'ERR_FORMAT_TOO_NEW',
-      `${path}: the volume has features that this version cannot write; it can be opened with readOnly`,
-    )
-  }
-}
-
-function describedBy(superblock: Superblock, path: string): Geometry {
-  const geometry = geometryOf(superblock)
-  if (geometry === undefined)
-    throw corrupt(`${path}: the superblock describes an impossible volume`)
-  return geometry
-}
-
 export interface LoadOptions {
   readonly lifecycle: Lifecycle
   readonly found: Found
@@ -284,14 +231,7 @@ export function loadVolume(options: LoadOptions): Loaded {
     seed,
     head,
     tail,
-    log: {
-      geometry,
-      bytes: areas.ring,
-      head: anchor.head,
-      seed: recordSeed(seed, anchor.epoch),
-      volumeSeed: seed,
-      closed: anchor.state === ANCHOR_STATE.CLOSED,
-    },
+    log: logOf(geometry, areas.ring, anchor, seed),
   }
   // 1. The log, into its home places. Nothing else may be read before.
   const read = readOnly ? replayToMemory(parts, salvage) : undefined
@@ -302,7 +242,7 @@ export function loadVolume(options: LoadOptions): Loaded {
   const home = new Home(media)
   const heal = (slot: number, from: 0 | 1) => {
     healed++
-    healSlot(media, home, areas, slot, from)
+    table.copies.mend(home, slot, from)
   }
   const slots = table.load(anchor, replayed.slotsUsed, heal, salvage)
   const epoch = (anchor.epoch + 1) >>> 0
@@ -394,16 +334,6 @@ function badBlock({ offset, length }: Stretch, where: string): PlinthError {
     'ERR_BAD_BLOCKS',
     `${length} bytes at ${offset} are known to be bad, in ${where}`,
   )
-}
-
-function healSlot(media: Media, home: Home, areas: Areas, slot: number, from: 0 | 1): void {
-  const { head, tail } = areas
-  const firstAt = TABLE_AT + slot * CHUNK_SLOT.bytes
-  const secondAt = areas.tableCopyAt + slot * CHUNK_SLOT.bytes
-  const [source, sourceAt] = from === 0 ? [head, firstAt] : [tail, secondAt]
-  const [target, targetAt] = from === 0 ? [tail, secondAt] : [head, firstAt]
-  media.store(target, targetAt, source.bytes.slice(sourceAt, sourceAt + CHUNK_SLOT.bytes))
-  home.mark(target, targetAt, CHUNK_SLOT.bytes)
 }
 
 /** Writes both copies. */

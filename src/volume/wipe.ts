@@ -6,7 +6,13 @@ import { findTails } from '../check/tails.js'
 import { Device } from '../device/device.js'
 import { ANCHOR, ANCHOR_MAGIC } from '../layout/anchor.js'
 import { ANCHOR_AT, SUPERBLOCK_AT } from '../layout/geometry.js'
-import { LABEL_BYTES_MAX, MAGIC, SUPERBLOCK } from '../layout/superblock.js'
+import {
+  hasMagic,
+  LABEL_BYTES_MAX,
+  MAGIC,
+  SUPERBLOCK,
+  secondSuperblockAt,
+} from '../layout/superblock.js'
 import type { Stretch } from '../media/bad-blocks.js'
 import type { Media } from '../media/media.js'
 import type { Repairable } from './inspect.js'
@@ -36,7 +42,7 @@ export function wipeDevice(path: string, options: WipeOptions | undefined): void
  */
 export function wipeVolume({ device, alignBytes, openMedia }: Repairable): boolean {
   const seconds = secondSuperblocks(device)
-  const hasFirst = hasMagic(device, SUPERBLOCK_AT)
+  const hasFirst = hasSuperblock(device, SUPERBLOCK_AT)
   const anchors = [ANCHOR_AT, ...seconds.map((at) => at - PAGE_BYTES)].filter((at) =>
     hasAnchor(device, at),
   )
@@ -66,14 +72,10 @@ export function secondSuperblocks(device: Readable): Offset[] {
   const { sizeBytes } = device
   if (sizeBytes < 2 * PAGE_BYTES) return []
   const told = SUPERBLOCK.read(device.read(SUPERBLOCK_AT, PAGE_BYTES)).sizeBytes
-  const likely = [told, sizeBytes].map((size) => alignDown(size, PAGE_BYTES) - PAGE_BYTES)
-  const found = likely.filter(
-    (at) =>
-      Number.isSafeInteger(at) &&
-      at > ANCHOR_AT &&
-      at + PAGE_BYTES <= sizeBytes &&
-      hasMagic(device, at),
-  )
+  const found = [told, sizeBytes]
+    .map(secondSuperblockAt)
+    .filter((at) => at !== undefined)
+    .filter((at) => at > ANCHOR_AT && at + PAGE_BYTES <= sizeBytes && hasSuperblock(device, at))
   return [...new Set([...found, ...[...findTails(device)].map(({ offset }) => offset)])]
 }
 
@@ -94,10 +96,8 @@ export function eraseStretches(
   media.fence()
 }
 
-function hasMagic(device: Readable, at: Offset): boolean {
-  if (device.badBlocks?.touches(at, PAGE_BYTES)) return false
-  const bytes = device.read(at, MAGIC.length)
-  return MAGIC.every((byte, i) => bytes[i] === byte)
+function hasSuperblock(device: Readable, at: Offset): boolean {
+  return !device.badBlocks?.touches(at, PAGE_BYTES) && hasMagic(device.read(at, MAGIC.length))
 }
 
 function hasAnchor(device: Readable, at: Offset): boolean {

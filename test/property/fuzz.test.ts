@@ -12,7 +12,7 @@ import { MIB } from '../../src/base/units.js'
 import { checkDevice } from '../../src/check/check.js'
 import { SizeClasses } from '../../src/heap/size-classes.js'
 import type { SlabChunk } from '../../src/heap/slab-chunk.js'
-import { placeOf, readSlabs } from '../../src/heap/slab-reader.js'
+import { readSlabs } from '../../src/heap/slab-reader.js'
 import { ANCHOR, decodeAnchor, encodeAnchor } from '../../src/layout/anchor.js'
 import {
   CHUNK_SLOT,
@@ -25,7 +25,6 @@ import {
 import { TABLE_AT } from '../../src/layout/geometry.js'
 import {
   decodeHeapHeader,
-  decodeSlabHeader,
   encodeHeapHeader,
   encodeSlabEntry,
   encodeSlabHeader,
@@ -35,6 +34,7 @@ import {
   SLAB_HEADER,
   slabEntrySeed,
   slabLayout,
+  slabPlace,
 } from '../../src/layout/heap.js'
 import { findSignatures, SIGNATURE_BYTES } from '../../src/layout/signature.js'
 import { decodeSuperblock, encodeSuperblock, SUPERBLOCK } from '../../src/layout/superblock.js'
@@ -356,21 +356,6 @@ test('decodeHeapHeader', () => {
   )
 })
 
-test('decodeSlabHeader', () => {
-  const valid = encodeSlabHeader(
-    { heap: 1, chunk: 2, firstUnit: 3, units: 4, unitBytes: UNIT_BYTES },
-    SEED,
-  )
-  const seal = (bytes: Uint8Array) => word(bytes, 0, crc32c(SEED, bytes, 4))
-  demand(
-    fc.property(bytesLike(valid, seal), (bytes) => {
-      const header = parse(() => decodeSlabHeader(bytes, 0, SEED))
-      if (header !== undefined) assert.ok(SLAB_HEADER.reservedIsZero(bytes))
-    }),
-    4000,
-  )
-})
-
 /** The head of a root chunk: two slabs, and room for others. */
 function validHead(): Uint8Array {
   const { headerAt, entriesAt, headBytes } = HEAD
@@ -390,7 +375,7 @@ function validHead(): Uint8Array {
   ] as const) {
     const words = new Uint32Array(SLAB_ENTRY.bytes / 4)
     const entry = new Uint8Array(words.buffer)
-    const { units, blocks } = placeOf(SHAPE, unit, blockBytes)!
+    const { units, blocks } = slabPlace(SHAPE, unit, blockBytes)!
     const seed = slabEntrySeed(SEED, HEAP_ID, unit)
     encodeSlabEntry(blockBytes, units, blocks, 5, seed, words, entry)
     bytes.set(entry, entriesAt + unit * SLAB_ENTRY.bytes)
@@ -429,7 +414,7 @@ test('readSlabs', () => {
       if (slabs === undefined) return
       let next = 0
       for (const { unit, index, type } of slabs) {
-        const { units, blocks } = placeOf(SHAPE, unit, [16, 40, 3000][index]!)!
+        const { units, blocks } = slabPlace(SHAPE, unit, [16, 40, 3000][index]!)!
         assert.ok(unit >= next && blocks > 0 && type < 65536)
         next = unit + units
         assert.ok(next <= UNITS)

@@ -24,8 +24,6 @@ export interface DeviceOptions {
   readonly backend?: Backend | undefined
   readonly granularity?: Granularity | undefined
   readonly unsafeGranularity?: Granularity | undefined
-  /** Where the kernel shows its devices; `/sys` unless said. */
-  readonly sysfs?: string | undefined
   readonly readOnly: boolean
   /** What was just made at the path: something else there is refused. */
   readonly created?: fs.Stats | undefined
@@ -39,7 +37,6 @@ export class Device {
   readonly alignBytes: number
   /** As the kernel knew them when the device was opened, or last made longer. */
   badBlocks: BadBlocks
-  readonly #sysfs: string | undefined
   readonly #sharing: Sharing
   readonly #mapper: Mapper
   readonly #addon: NativeAddon | undefined
@@ -56,11 +53,10 @@ export class Device {
    *   ERR_BACKEND_MISSING, ERR_BACKEND_LIMIT, ERR_GRANULARITY, ERR_BAD_BLOCKS
    */
   constructor(options: DeviceOptions) {
-    const { path, readOnly, sysfs } = options
+    const { path, readOnly } = options
     // Of the wrong kind nothing is opened; what counts is what was opened then.
-    identify(path, sysfs)
+    identify(path)
     this.path = path
-    this.#sysfs = sysfs
     this.#readOnly = readOnly
     this.#mapper = loadMapper(options.backend)
     this.backend = this.#mapper.backend
@@ -68,7 +64,7 @@ export class Device {
     this.#addon = loadAddon()
     this.#fd = openOrThrow(path, readOnly ? fs.constants.O_RDONLY : fs.constants.O_RDWR)
     try {
-      const identity = identify(path, sysfs, this.#fd)
+      const identity = identify(path, this.#fd)
       if (options.created !== undefined && !isSame(options.created, fs.fstatSync(this.#fd))) {
         throw switched(path)
       }
@@ -98,7 +94,7 @@ export class Device {
 
   /** Bytes of the device, now. */
   get sizeBytes(): number {
-    return identify(this.path, this.#sysfs, this.#fd).sizeBytes
+    return identify(this.path, this.#fd).sizeBytes
   }
 
   /**
@@ -224,7 +220,7 @@ export class Device {
     }
     this.badBlocks = knownBad(
       this.path,
-      identify(this.path, this.#sysfs, this.#fd),
+      identify(this.path, this.#fd),
       this.#fd,
       this.#addon,
     ).badBlocks

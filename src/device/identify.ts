@@ -5,7 +5,7 @@ import { PAGE_BYTES } from '../base/units.js'
 import { loadAddon } from '../native/load.js'
 import { missing, pathOf, statOf } from './open.js'
 import { type Persistence, persistenceOf } from './persistence.js'
-import { type Evidence, nodeOf, readNumber, realPath, SYSFS } from './sysfs.js'
+import { type Evidence, nodeOf, readNumber, realPath } from './sysfs.js'
 
 /** `dax` is device-dax; a file on a filesystem with DAX is found out by mapping it, when it is opened. */
 export type DeviceKind = 'file' | 'tmpfs' | 'block' | 'dax' | 'fsdax'
@@ -35,14 +35,14 @@ const MEMORY_FILESYSTEMS = new Map([
  * What is at a path, or what a descriptor has open: then the path is for messages.
  * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO
  */
-export function identify(path: string, sysfs = SYSFS, fd?: number): Identity {
+export function identify(path: string, fd?: number): Identity {
   const stat = fd === undefined ? statOf(path) : fs.fstatSync(fd)
   if (stat === undefined) throw missing(path)
   if (stat.isFile()) {
-    return identifyFile(fd === undefined ? path : pathOf(fd, path), stat, sysfs)
+    return identifyFile(fd === undefined ? path : pathOf(fd, path), stat)
   }
-  if (stat.isBlockDevice()) return identifyBlock(path, nodeOf(sysfs, 'block', stat.rdev))
-  const node = nodeOf(sysfs, 'char', stat.rdev)
+  if (stat.isBlockDevice()) return identifyBlock(path, nodeOf('block', stat.rdev))
+  const node = nodeOf('char', stat.rdev)
   if (stat.isCharacterDevice() && realPath(`${node}/subsystem`)?.endsWith('/bus/dax')) {
     return identifyDax(path, node)
   }
@@ -50,10 +50,10 @@ export function identify(path: string, sysfs = SYSFS, fd?: number): Identity {
   throw new PlinthError('ERR_DEVICE_KIND', `${path} is ${what}`)
 }
 
-function identifyFile(path: string, stat: fs.Stats, sysfs: string): Identity {
+function identifyFile(path: string, stat: fs.Stats): Identity {
   const memory = MEMORY_FILESYSTEMS.get(fs.statfsSync(path).type)
   // The device below the filesystem, where it is on one alone.
-  const below = nodeOf(sysfs, 'block', stat.dev)
+  const below = nodeOf('block', stat.dev)
   const node = memory === undefined && fs.existsSync(below) ? below : undefined
   const { persistence, evidence } =
     node === undefined ? { persistence: 'none' as const, evidence: undefined } : persistenceOf(node)

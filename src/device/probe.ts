@@ -34,12 +34,12 @@ export interface DeviceProbe {
 /**
  * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_BAD_BLOCKS
  */
-export function probeDevice(path: string, sysfs?: string): DeviceProbe {
-  identify(path, sysfs)
+export function probeDevice(path: string): DeviceProbe {
+  identify(path)
   const addon = loadAddon()
   const fd = openOrThrow(path, fs.constants.O_RDONLY)
   try {
-    const identity = identify(path, sysfs, fd)
+    const identity = identify(path, fd)
     const { sizeBytes, alignBytes, node } = identity
     const isSync = mapsSync(fd, identity, addon)
     const kind: DeviceKind = isSync ? 'fsdax' : identity.kind

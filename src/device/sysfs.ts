@@ -1,8 +1,8 @@
 /** Attributes of devices as the kernel shows them in its tree of files, and of which one something was learnt. */
 import fs from 'node:fs'
 
-/** Where the tree is mounted, everywhere but in a test. */
-export const SYSFS = '/sys'
+/** Where the tree is: a test may have one of its own. */
+export const SYSFS = { root: '/sys' }
 
 /** One thing that was looked at, and what it said. */
 export interface Evidence {
@@ -39,8 +39,8 @@ export function realPath(path: string): string | undefined {
 }
 
 /** The tree's entry of a device by its number. */
-export function nodeOf(sysfs: string, kind: 'block' | 'char', number: number): string {
-  return `${sysfs}/dev/${kind}/${formatDeviceNumber(number)}`
+export function nodeOf(kind: 'block' | 'char', number: number): string {
+  return `${SYSFS.root}/dev/${kind}/${formatDeviceNumber(number)}`
 }
 
 /** MAJOR:MINOR, of which Linux keeps 12 and 20 bits in this order (its sysmacros.h). */

@@ -48,16 +48,9 @@ export function formatDevice(
   }
   const created = isMissing ? createFile(path) : undefined
   try {
-    const { backend, granularity, unsafeGranularity, sysfs } = parsed
-    const device = new Device({
-      path,
-      backend,
-      granularity,
-      unsafeGranularity,
-      sysfs,
-      readOnly: false,
-      created,
-    })
+    const { backend, granularity, unsafeGranularity } = parsed
+    const wanted = { backend, granularity, unsafeGranularity }
+    const device = new Device({ path, ...wanted, readOnly: false, created })
     try {
       formatOpened(device, parsed, identity)
     } catch (error) {

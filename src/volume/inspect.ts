@@ -14,13 +14,13 @@ import {
 import { Device } from '../device/device.js'
 import type { Media } from '../media/media.js'
 import { mapAreas } from './areas.js'
-import { type ProbeOptions, parseProbeOptions, parseRepairOptions } from './options.js'
+import { parseRepairOptions } from './options.js'
 
 /** Mending ends by itself; this is for a device that does not keep what is written. */
 const PASSES_MAX = 100
 
-export function checkAt(path: string, options: ProbeOptions | undefined): Finding[] {
-  const device = new Device({ path, readOnly: true, ...parseProbeOptions(options) })
+export function checkAt(path: string): Finding[] {
+  const device = new Device({ path, readOnly: true })
   try {
     device.dropCache()
     return checkDevice(device).findings

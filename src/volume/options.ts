@@ -3,7 +3,6 @@ import {
   checkBoolean,
   checkInteger,
   checkOptions,
-  checkPath,
   checkPowerOfTwo,
   describe,
   encodeText,
@@ -46,8 +45,6 @@ export interface FormatOptions {
   readonly granularity?: Granularity | undefined
   /** As for `open`. */
   readonly unsafeGranularity?: Granularity | undefined
-  /** As for `open`. */
-  readonly sysfs?: string | undefined
 }
 
 /** Options of `Volume.open`. */
@@ -88,8 +85,6 @@ export interface OpenOptions {
    * @default false: a volume whose log or table is damaged is refused with ERR_VOLUME_CORRUPT
    */
   readonly salvage?: boolean | undefined
-  /** Where the kernel shows its devices: their size, alignment, bad blocks. @default '/sys' */
-  readonly sysfs?: string | undefined
   /** Bytes of mappings kept for chunks that were closed. @default 64 MiB */
   readonly warmBytes?: number | undefined
 }
@@ -103,15 +98,8 @@ export interface WipeOptions {
   readonly force?: boolean | undefined
 }
 
-/** Options of `Volume.probe` and `Volume.check`. */
-export interface ProbeOptions {
-  /** As for `open`. */
-  readonly sysfs?: string | undefined
-}
-
-const DEVICE_OPTIONS = ['backend', 'granularity', 'unsafeGranularity', 'sysfs']
+const DEVICE_OPTIONS = ['backend', 'granularity', 'unsafeGranularity']
 export const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', ...DEVICE_OPTIONS]
-const PROBE_OPTIONS = ['sysfs']
 const REPAIR_OPTIONS = ['dryRun', 'dropDamaged', 'force']
 const WIPE_OPTIONS = ['force']
 const OPEN_OPTIONS = [
@@ -173,13 +161,6 @@ export function parseOpenOptions(options: OpenOptions | undefined) {
   }
 }
 
-export function parseProbeOptions(options: ProbeOptions | undefined) {
-  checkOptions(options, PROBE_OPTIONS, 'Volume.probe')
-  const { sysfs } = options ?? {}
-  if (sysfs !== undefined) checkPath(sysfs)
-  return { sysfs }
-}
-
 export function parseWipeOptions(options: WipeOptions | undefined) {
   checkOptions(options, WIPE_OPTIONS, 'Volume.wipe')
   const { force } = options ?? {}
@@ -189,17 +170,16 @@ export function parseWipeOptions(options: WipeOptions | undefined) {
 
 /** What `format` and `open` both say of a device. */
 function parseDeviceOptions(
-  options: Pick<OpenOptions, 'backend' | 'granularity' | 'unsafeGranularity' | 'sysfs'>,
+  options: Pick<OpenOptions, 'backend' | 'granularity' | 'unsafeGranularity'>,
 ) {
-  const { backend, granularity, unsafeGranularity, sysfs } = options
+  const { backend, granularity, unsafeGranularity } = options
   checkOneOf(backend, 'backend', ['native', 'mmap-io'])
   checkOneOf(granularity, 'granularity', GRANULARITIES)
   checkOneOf(unsafeGranularity, 'unsafeGranularity', GRANULARITIES)
   if (granularity !== undefined && unsafeGranularity !== undefined) {
     throw argumentValueError('give granularity or unsafeGranularity, not both')
   }
-  if (sysfs !== undefined) checkPath(sysfs)
-  return { backend, granularity, unsafeGranularity, sysfs }
+  return { backend, granularity, unsafeGranularity }
 }
 
 export function parseRepairOptions(options: RepairOptions | undefined) {

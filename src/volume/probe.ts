@@ -7,7 +7,6 @@ import { labelOf } from '../layout/superblock.js'
 import type { Granularity } from '../media/media.js'
 import { type Contents, readContents } from './contents.js'
 import type { Found } from './load.js'
-import { type ProbeOptions, parseProbeOptions } from './options.js'
 
 export type { Evidence }
 
@@ -45,8 +44,8 @@ export interface Probe {
   readonly notes: readonly string[]
 }
 
-export function probe(path: string, options: ProbeOptions | undefined): Probe {
-  const device = probeDevice(path, parseProbeOptions(options).sysfs)
+export function probe(path: string): Probe {
+  const device = probeDevice(path)
   try {
     const { kind, sizeBytes, alignBytes, proof, evidence, badBlocks, owner } = device
     const contents = readContents(device, path)

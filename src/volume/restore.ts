@@ -58,14 +58,13 @@ export function checkPlaced(chunks: unknown): asserts chunks is readonly ChunkIn
 export function complete(
   path: string,
   uuid: string,
-  { backend, granularity, unsafeGranularity, sysfs }: FormatOptions,
+  { backend, granularity, unsafeGranularity }: FormatOptions,
 ): void {
   const device = new Device({
     path,
     backend,
     granularity,
     unsafeGranularity,
-    sysfs,
     readOnly: false,
   })
   try {

@@ -32,7 +32,6 @@ import { findStored, type Loaded, loadVolume, type Recovery } from './load.js'
 import {
   type FormatOptions,
   type OpenOptions,
-  type ProbeOptions,
   parseOpenOptions,
   type WipeOptions,
 } from './options.js'
@@ -105,9 +104,9 @@ export class Volume {
    * next. Opens nothing for writing and changes nothing.
    * @throws PlinthError ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_BAD_BLOCKS
    */
-  static probe(path: string, options?: ProbeOptions): Probe {
+  static probe(path: string): Probe {
     checkPath(path)
-    return probe(path, options)
+    return probe(path)
   }
 
   /**
@@ -164,8 +163,8 @@ export class Volume {
   static restore(path: string, options?: RestoreOptions): Restore {
     checkPath(path)
     formatIncomplete(path, options)
-    const { backend, granularity, unsafeGranularity, sysfs } = options ?? {}
-    const open = { backend, granularity, unsafeGranularity, sysfs, warmBytes: 0 }
+    const { backend, granularity, unsafeGranularity } = options ?? {}
+    const open = { backend, granularity, unsafeGranularity, warmBytes: 0 }
     const volume = Volume.#open(path, open, true)
     volume.#ownedAreReachable = true
     return {
@@ -191,9 +190,9 @@ export class Volume {
    * @returns the findings; none when all is well
    * @throws PlinthError ERR_VOLUME_BUSY, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO
    */
-  static check(path: string, options?: ProbeOptions): Finding[] {
+  static check(path: string): Finding[] {
     checkPath(path)
-    return checkAt(path, options)
+    return checkAt(path)
   }
 
   /**

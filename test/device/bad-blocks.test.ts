@@ -19,7 +19,7 @@ import {
   writeAt,
 } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
-import { badList, withBadBlocks, writeTree } from '../support/sysfs.js'
+import { badList, inTree, withBadBlocks, writeTree } from '../support/sysfs.js'
 
 const geometry = planGeometry({ sizeBytes: MIB, alignBytes: PAGE })
 const { logAt, dataAt, granuleBytes, tableCopyAt, anchorCopyAt, superblockCopyAt } = geometry
@@ -45,11 +45,9 @@ function onLoop(at: Place, granularity: object, body: (bench: Bench) => void): v
         withBadBlocks(join(folder, String(trees++)), path, bad)
       Volume.format(path, { label: 'whole', ...granularity })
       const open = (bad: readonly Stretch[], options: OpenOptions = {}) =>
-        Volume.open(path, {
-          ...(options.readOnly ? {} : granularity),
-          sysfs: tree(bad),
-          ...options,
-        })
+        inTree(tree(bad), () =>
+          Volume.open(path, { ...(options.readOnly ? {} : granularity), ...options }),
+        )
       body({ path, open, tree })
     }),
   )
@@ -97,13 +95,14 @@ for (const [name, granularity] of [
     it(
       'format refuses them in metadata, and changes nothing',
       bench(({ path, tree }) => {
+        const format = (bad: readonly Stretch[]) =>
+          inTree(tree(bad), () => Volume.format(path, { force: true, ...granularity }))
         const before = readAt(path, 0, MIB)
         for (const at of [0, ANCHOR_AT, TABLE_AT, logAt, tableCopyAt, anchorCopyAt, MIB - PAGE]) {
-          const sysfs = tree([page(at)])
-          assert.throws(() => Volume.format(path, { force: true, sysfs, ...granularity }), refused)
+          assert.throws(() => format([page(at)]), refused)
         }
         assert.equal(Buffer.compare(readAt(path, 0, MIB), before), 0)
-        Volume.format(path, { force: true, sysfs: tree([page(dataAt)]), ...granularity })
+        format([page(dataAt)])
       }),
     )
 
@@ -206,7 +205,7 @@ for (const [name, granularity] of [
             volume.close()
           }
           assert.deepEqual(readAt(the.path, at, PAGE), other)
-          const codes = Volume.check(the.path, { sysfs: the.tree([page(at)]) })
+          const codes = inTree(the.tree([page(at)]), () => Volume.check(the.path))
           assert.deepEqual(
             codes.map(({ code, fixable }) => [code, fixable]),
             [
@@ -322,13 +321,12 @@ for (const [name, granularity] of [
     it(
       'a probe tells of them',
       bench(({ path, tree }) => {
-        const { badBlocks, evidence, notes } = Volume.probe(path, {
-          sysfs: tree([{ offset: dataAt + 512, length: 512 }, page(MIB * 7)]),
-        })
+        const bad = [{ offset: dataAt + 512, length: 512 }, page(MIB * 7)]
+        const { badBlocks, evidence, notes } = inTree(tree(bad), () => Volume.probe(path))
         assert.deepEqual(badBlocks, [page(dataAt)])
         assert.match(evidence.find(({ of }) => of === 'bad blocks')!.says, /^4608 bytes, some/)
         assert.match(notes.join(), /4096 bytes are known to be bad/)
-        assert.deepEqual(Volume.probe(path, { sysfs: tree([]) }).badBlocks, [])
+        assert.deepEqual(inTree(tree([]), () => Volume.probe(path)).badBlocks, [])
       }),
     )
   })
@@ -350,8 +348,9 @@ describe('bad blocks below a filesystem', () => {
       writeTree(root, {
         [`${node}/badblocks`]: `0 1\n${badList([{ offset: place, length: 512 }])}`,
       })
-      assert.deepEqual(Volume.probe(path, { sysfs: root }).badBlocks, [page(dataAt + PAGE)])
-      const volume = Volume.open(path, { sysfs: root })
+      const probe = inTree(root, () => Volume.probe(path))
+      assert.deepEqual(probe.badBlocks, [page(dataAt + PAGE)])
+      const volume = inTree(root, () => Volume.open(path))
       assert.equal(volume.stats().badBytes, granuleBytes)
       volume.close()
     })

@@ -8,7 +8,7 @@ import { knownBad } from '../../src/device/known-bad.js'
 import { namespaceOf } from '../../src/device/persistence.js'
 import { formatDeviceNumber } from '../../src/device/sysfs.js'
 import { inFolder, MIB, onLoop, usualPlace } from '../support/devices.js'
-import { writeLink, writeTree } from '../support/sysfs.js'
+import { inTree, writeLink, writeTree } from '../support/sysfs.js'
 
 /** A character device that is everywhere: the tree says that it is device-dax. */
 const NODE = '/dev/null'
@@ -38,14 +38,10 @@ function daxTree(
   writeLink(root, `dev/char/${number}`, node)
 }
 
-const inTree = (
-  region: string,
-  attributes: Parameters<typeof daxTree>[2],
-  body: (root: string) => void,
-) =>
+const withDax = (region: string, attributes: Parameters<typeof daxTree>[2], body: () => void) =>
   inFolder((root) => {
     daxTree(root, region, attributes)
-    body(root)
+    inTree(root, body)
   })
 
 describe('device-dax by its attributes', () => {
@@ -90,8 +86,8 @@ describe('device-dax by its attributes', () => {
   for (const [what, region, domain, expected, proven, opens] of cases) {
     it(what, () => {
       const its = domain === undefined ? {} : { persistence_domain: domain }
-      inTree(region, { its, own: { align: 4096 } }, (root) => {
-        const { kind, sizeBytes, alignBytes, persistence, evidence } = identify(NODE, root)
+      withDax(region, { its, own: { align: 4096 } }, () => {
+        const { kind, sizeBytes, alignBytes, persistence, evidence } = identify(NODE)
         assert.deepEqual([kind, sizeBytes, alignBytes], ['dax', 64 * MIB, 4096])
         const { granularity, isProven } = proveGranularity(kind, persistence)
         assert.deepEqual([granularity, isProven], [expected, proven])
@@ -112,27 +108,27 @@ describe('device-dax by its attributes', () => {
   }
 
   it('an alignment that the kernel does not say is taken for 2 MiB', () => {
-    inTree(NVDIMM, {}, (root) => assert.equal(identify(NODE, root).alignBytes, 2 * MIB))
+    withDax(NVDIMM, {}, () => assert.equal(identify(NODE).alignBytes, 2 * MIB))
   })
 
   it('a size that cannot be read is an error', () => {
-    inTree(NVDIMM, { own: { size: 'soon' } }, (root) => {
-      assert.throws(() => identify(NODE, root), { code: 'ERR_DEVICE_IO' })
+    withDax(NVDIMM, { own: { size: 'soon' } }, () => {
+      assert.throws(() => identify(NODE), { code: 'ERR_DEVICE_IO' })
     })
   })
 
   it('its namespace is the one that the device beside it names', () => {
-    inTree(NVDIMM, { its: { 'dax0.0/namespace': 'namespace0.3' } }, (root) => {
-      assert.equal(namespaceOf(identify(NODE, root).node!), 'namespace0.3')
+    withDax(NVDIMM, { its: { 'dax0.0/namespace': 'namespace0.3' } }, () => {
+      assert.equal(namespaceOf(identify(NODE).node!), 'namespace0.3')
     })
   })
 })
 
 describe('bad blocks of device-dax', () => {
-  const found = (root: string) => {
+  const found = () => {
     const fd = openSync(NODE, 'r')
     try {
-      return knownBad(NODE, identify(NODE, root), fd, undefined).badBlocks.stretches
+      return knownBad(NODE, identify(NODE), fd, undefined).badBlocks.stretches
     } finally {
       closeSync(fd)
     }
@@ -153,8 +149,8 @@ describe('bad blocks of device-dax', () => {
       `${ahead + (64 * MIB) / 512 - 8} 100`,
       `${ahead + (128 * MIB) / 512} 8`,
     ]
-    inTree(NVDIMM, list(lines.join('\n')), (root) => {
-      assert.deepEqual(found(root), [
+    withDax(NVDIMM, list(lines.join('\n')), () => {
+      assert.deepEqual(found(), [
         { offset: 0, length: 4096 },
         { offset: 512_000 - (512_000 % 4096), length: 4096 },
         { offset: 64 * MIB - 4096, length: 4096 },
@@ -163,17 +159,17 @@ describe('bad blocks of device-dax', () => {
   })
 
   it('none listed: none', () => {
-    inTree(NVDIMM, list(''), (root) => assert.deepEqual(found(root), []))
-    inTree(NVDIMM, {}, (root) => assert.deepEqual(found(root), []))
+    withDax(NVDIMM, list(''), () => assert.deepEqual(found(), []))
+    withDax(NVDIMM, {}, () => assert.deepEqual(found(), []))
   })
 
   it('some that cannot be placed, or a list that may be cut off, are refused', () => {
     const refused = { code: 'ERR_BAD_BLOCKS' }
-    inTree(NVDIMM, { its: { badblocks: '0 8' } }, (root) => {
-      assert.throws(() => found(root), refused)
+    withDax(NVDIMM, { its: { badblocks: '0 8' } }, () => {
+      assert.throws(() => found(), refused)
     })
     const long = Array.from({ length: 600 }, (_, i) => `${i * 16} 1`).join('\n')
-    inTree(NVDIMM, list(long), (root) => assert.throws(() => found(root), refused))
+    withDax(NVDIMM, list(long), () => assert.throws(() => found(), refused))
   })
 })
 
@@ -191,7 +187,7 @@ describe('bad blocks of a partition', { skip: usualPlace('loop, page, native').s
         writeLink(root, node, `${disk}/disk0p1`)
         const fd = openSync(path, 'r')
         try {
-          const { badBlocks } = knownBad(path, identify(path, root), fd, undefined)
+          const { badBlocks } = inTree(root, () => knownBad(path, identify(path), fd, undefined))
           assert.deepEqual(badBlocks.stretches, [
             { offset: 0, length: 4096 },
             { offset: 8192, length: 4096 },

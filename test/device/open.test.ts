@@ -144,7 +144,7 @@ describe('who else asks for a device', { skip: usualPlace('loop, page, native').
   it('is waited for, for so long', () => {
     onLoop(MIB, (path) => {
       const fd = openOrThrow(path, fs.constants.O_RDWR)
-      const identity = identify(path, undefined, fd)
+      const identity = identify(path, fd)
       try {
         let asked = 0
         const lock = (grantedAt: number) => {

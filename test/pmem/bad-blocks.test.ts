@@ -7,18 +7,18 @@ import assert from 'node:assert/strict'
 import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { type OpenOptions, Volume } from 'plinth'
-import { formatDeviceNumber, readNumber, readText } from '../../src/device/sysfs.js'
+import { formatDeviceNumber, readNumber, readText, SYSFS } from '../../src/device/sysfs.js'
 import { TABLE_AT } from '../../src/layout/geometry.js'
 import { inFolder, MIB, PAGE, placeOf } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
-import { badList, writeLink, writeTree } from '../support/sysfs.js'
+import { badList, inTree, writeLink, writeTree } from '../support/sysfs.js'
 import { makeBad, mountedFrom, target } from './targets.js'
 
 const SIZE = 16 * MIB
 const refused = { name: 'PlinthError', code: 'ERR_BAD_BLOCKS' }
 
-/** Makes a page of a device bad, and returns what `open` has to be told for it. */
-type Break = (offset: number) => OpenOptions
+/** Makes a page of a device bad, and returns the root of the kernel's tree that says so. */
+type Break = (offset: number) => string
 
 /** A page of a chunk, of free space and of the chunk table go bad: the volume lives on. */
 function survive(path: string, breakPage: Break): void {
@@ -32,19 +32,20 @@ function survive(path: string, breakPage: Break): void {
 
   breakPage(a.offset + PAGE)
   breakPage(free)
-  const options = breakPage(TABLE_AT)
+  const root = breakPage(TABLE_AT)
+  const open = (options?: OpenOptions) => inTree(root, () => Volume.open(path, options))
   assert.deepEqual(
-    Volume.probe(path, { sysfs: options.sysfs }).badBlocks.map(({ offset }) => offset),
+    inTree(root, () => Volume.probe(path)).badBlocks.map(({ offset }) => offset),
     [TABLE_AT, a.offset + PAGE, free],
   )
-  const reader = Volume.open(path, { ...options, readOnly: true, zeroBadBlocks: true })
+  const reader = open({ readOnly: true, zeroBadBlocks: true })
   const expected = pattern(4 * PAGE, 1)
   assert.deepEqual(reader.chunk('b').bytes.slice(), expected)
   expected.fill(0, PAGE, 2 * PAGE)
   assert.deepEqual(reader.chunk('a').bytes.slice(), expected)
   reader.close()
 
-  const volume = Volume.open(path, options)
+  const volume = open()
   assert.throws(() => volume.chunk('a').bytes, refused)
   assert.equal(volume.stats().badBytes, PAGE)
   volume.free(volume.chunk('a'))
@@ -57,7 +58,7 @@ function survive(path: string, breakPage: Break): void {
   const codes = volume.check().map(({ code }) => code)
   assert.ok(codes.includes('bad-blocks'))
   volume.close()
-  const again = Volume.open(path, options)
+  const again = open()
   assert.equal(again.chunks().length, 21)
   assert.deepEqual(again.chunk('b').bytes.slice(100, 5100), pattern(5000, 2))
   again.close()
@@ -72,7 +73,7 @@ describe('bad blocks', () => {
         const fd = openSync(path, 'r')
         assert.throws(() => readSync(fd, new Uint8Array(512), 0, 512, offset), { code: 'EIO' })
         closeSync(fd)
-        return {}
+        return SYSFS.root
       })
     })
   })
@@ -83,7 +84,7 @@ describe('bad blocks', () => {
       const device = mountedFrom(path.split('/').slice(0, 3).join('/'))
       survive(path, (offset) => {
         makeBad(device, placeOf(path, offset), PAGE)
-        return {}
+        return SYSFS.root
       })
     })
   })
@@ -95,7 +96,7 @@ describe('bad blocks', () => {
         const bad: { offset: number; length: number }[] = []
         survive(path, (offset) => {
           bad.push({ offset, length: PAGE })
-          return { sysfs: standIn(`${root}/${bad.length}`, path, bad) }
+          return standIn(`${root}/${bad.length}`, path, bad)
         })
       }),
     )

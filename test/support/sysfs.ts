@@ -1,8 +1,19 @@
 /** A stand-in for the kernel's tree of devices, with what a test wants to have read there. */
 import { mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { formatDeviceNumber, readText } from '../../src/device/sysfs.js'
+import { formatDeviceNumber, readText, SYSFS } from '../../src/device/sysfs.js'
 import type { Stretch } from '../../src/media/bad-blocks.js'
+
+/** What `act` returns, when the tree with this root is the kernel's. */
+export function inTree<T>(root: string, act: () => T): T {
+  const { root: before } = SYSFS
+  SYSFS.root = root
+  try {
+    return act()
+  } finally {
+    SYSFS.root = before
+  }
+}
 
 /** Writes attributes: paths below the root, and their contents. */
 export function writeTree(root: string, attributes: Record<string, string | number>): void {

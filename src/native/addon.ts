@@ -15,8 +15,6 @@ export interface NativeAddon {
 
   /** Takes a lock on the open file description (flock, never waiting). False: somebody holds it. */
   lock(fd: number, exclusive: boolean): boolean
-  /** Bytes of a block device, asked by ioctl; `fstat` says 0 there. */
-  blockDeviceSize(fd: number): number
   /** Really allocates a stretch of a regular file (fallocate): no later ENOSPC. It may fail halfway. */
   allocate(fd: number, offset: number, length: number): void
   /** Gives the blocks of a stretch of a regular file back: it reads as zeros (FALLOC_FL_PUNCH_HOLE). */
@@ -61,8 +59,6 @@ export interface NativeAddon {
   flush(slot: number, offset: number, length: number): void
   /** Orders all earlier write-backs before anything later (sfence, dsb). */
   fence(): void
-  /** `flush` and `fence` in one call. */
-  persist(slot: number, offset: number, length: number): void
   /**
    * Writes back `count` units: pairs of (slot, unit index) in `list`, each `1 << unitShift` bytes,
    * then fences. The way of a checkpoint.
@@ -111,9 +107,6 @@ export interface NativeAddon {
    */
   bindCommit(staging: ArrayBuffer, mailbox: Uint32Array, targets: Uint32Array): () => void
 
-  /** CRC-32C (Castagnoli), start value `seed`, of `bytes[offset, offset + length)`. */
-  crc32c(seed: number, bytes: Uint8Array, offset: number, length: number): number
-
   /**
    * A writer of one descriptor that works off the event loop (a thread of the libuv pool).
    * One write is under way at a time.
@@ -140,11 +133,6 @@ export interface NativeAddon {
   waitWrite(writer: number): number
   /** Frees the writer, after waiting for its write. */
   closeWriter(writer: number): void
-
-  /** The cheapest system call there is (getppid), for the benchmark. */
-  noopSystemCall(): void
-  /** A call that does nothing, for the benchmark. */
-  noop(): void
 }
 
 /** What one call of `residentPages` may ask about: the vector stays small, and so does the pause. */

@@ -30,14 +30,10 @@
 /* MAP in addon.ts has the same numbers. */
 enum { FLAG_PRIVATE = 1, FLAG_SYNC = 2, FLAG_READ_ONLY = 4, FLAG_POPULATE = 8 };
 
-int block_device_size(int fd, uint64_t *size) {
-  return ioctl(fd, BLKGETSIZE64, size) == 0 ? 0 : errno;
-}
-
 int mappable_size(int fd, uint64_t *size) {
   struct statx status;
   if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &status) != 0) return errno;
-  if (S_ISBLK(status.stx_mode)) return block_device_size(fd, size);
+  if (S_ISBLK(status.stx_mode)) return ioctl(fd, BLKGETSIZE64, size) == 0 ? 0 : errno;
   *size = S_ISREG(status.stx_mode) ? status.stx_size : UINT64_MAX;
   return 0;
 }
@@ -301,16 +297,6 @@ napi_value plinth_flush(napi_env env, napi_callback_info info) {
   uint64_t offset, length;
   State *state = range_arguments(env, info, &mapping, &offset, &length);
   if (state != NULL) write_back(&state->processor, mapping->base + offset, length);
-  return NULL;
-}
-
-napi_value plinth_persist(napi_env env, napi_callback_info info) {
-  Mapping *mapping;
-  uint64_t offset, length;
-  State *state = range_arguments(env, info, &mapping, &offset, &length);
-  if (state == NULL) return NULL;
-  write_back(&state->processor, mapping->base + offset, length);
-  fence();
   return NULL;
 }
 

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ALIGNMENT_MAX (UINT64_C(1) << 30)
@@ -29,20 +28,6 @@ static napi_value plinth_lock(napi_env env, napi_callback_info info) {
     return NULL;
   }
   return napi_get_boolean(env, failed == 0, &result) == napi_ok ? result : NULL;
-}
-
-static napi_value plinth_block_device_size(napi_env env, napi_callback_info info) {
-  napi_value value, result;
-  int fd;
-  uint64_t size = 0;
-  if (call_arguments(env, info, 1, &value) == NULL || !read_descriptor(env, value, &fd)) return NULL;
-  int error = block_device_size(fd, &size);
-  if (error == 0 && size > POSITION_MAX) error = EOVERFLOW;
-  if (error != 0) {
-    throw_system(env, error, "ioctl");
-    return NULL;
-  }
-  return napi_create_double(env, (double)size, &result) == napi_ok ? result : NULL;
 }
 
 static void free_aligned(napi_env env, void *data, void *length) {
@@ -86,34 +71,6 @@ static napi_value plinth_fence(napi_env env, napi_callback_info info) {
   (void)env;
   (void)info;
   fence();
-  return NULL;
-}
-
-static napi_value plinth_crc32c(napi_env env, napi_callback_info info) {
-  napi_value values[4], result;
-  State *state = call_arguments(env, info, 4, values);
-  uint64_t seed, offset, length;
-  uint8_t *bytes;
-  size_t size;
-  if (state == NULL || !read_integer(env, values[0], "seed", 0, UINT32_MAX, &seed) ||
-      !read_bytes(env, values[1], "bytes", &bytes, &size) ||
-      !read_integer(env, values[2], "offset", 0, size, &offset) ||
-      !read_integer(env, values[3], "length", 0, size - offset, &length))
-    return NULL;
-  uint32_t crc = ~state->processor.checksum(~(uint32_t)seed, bytes + offset, length);
-  return napi_create_uint32(env, crc, &result) == napi_ok ? result : NULL;
-}
-
-static napi_value plinth_noop_system_call(napi_env env, napi_callback_info info) {
-  (void)env;
-  (void)info;
-  (void)syscall(SYS_getppid);
-  return NULL;
-}
-
-static napi_value plinth_noop(napi_env env, napi_callback_info info) {
-  (void)env;
-  (void)info;
   return NULL;
 }
 
@@ -166,7 +123,6 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     VALUE("hardwareChecksum", hardware),
     VALUE("pageBytes", page),
     FUNCTION("lock", plinth_lock),
-    FUNCTION("blockDeviceSize", plinth_block_device_size),
     FUNCTION("allocate", plinth_allocate),
     FUNCTION("punch", plinth_punch),
     FUNCTION("extents", plinth_extents),
@@ -181,7 +137,6 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     FUNCTION("unmap", plinth_unmap),
     FUNCTION("flush", plinth_flush),
     FUNCTION("fence", plinth_fence),
-    FUNCTION("persist", plinth_persist),
     FUNCTION("persistUnits", plinth_persist_units),
     FUNCTION("copyPersist", plinth_copy_persist),
     FUNCTION("zeroPersist", plinth_zero_persist),
@@ -189,13 +144,10 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
     FUNCTION("discard", plinth_discard),
     FUNCTION("alignedBuffer", plinth_aligned_buffer),
     FUNCTION("bindCommit", plinth_bind_commit),
-    FUNCTION("crc32c", plinth_crc32c),
     FUNCTION("createWriter", plinth_create_writer),
     FUNCTION("startWrite", plinth_start_write),
     FUNCTION("waitWrite", plinth_wait_write),
     FUNCTION("closeWriter", plinth_close_writer),
-    FUNCTION("noopSystemCall", plinth_noop_system_call),
-    FUNCTION("noop", plinth_noop),
   };
   if (napi_define_properties(env, exports, sizeof properties / sizeof properties[0], properties) !=
         napi_ok ||

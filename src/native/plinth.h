@@ -151,7 +151,6 @@ napi_value plinth_buffer(napi_env env, napi_callback_info info);
 napi_value plinth_detach(napi_env env, napi_callback_info info);
 napi_value plinth_unmap(napi_env env, napi_callback_info info);
 napi_value plinth_flush(napi_env env, napi_callback_info info);
-napi_value plinth_persist(napi_env env, napi_callback_info info);
 napi_value plinth_persist_units(napi_env env, napi_callback_info info);
 napi_value plinth_copy_persist(napi_env env, napi_callback_info info);
 napi_value plinth_zero_persist(napi_env env, napi_callback_info info);
@@ -170,8 +169,6 @@ napi_value plinth_start_write(napi_env env, napi_callback_info info);
 napi_value plinth_wait_write(napi_env env, napi_callback_info info);
 napi_value plinth_close_writer(napi_env env, napi_callback_info info);
 
-/** Bytes of a block device: 0 or the errno. */
-int block_device_size(int fd, uint64_t *size);
 /** Where a mapping must end; no limit when the kernel knows none (device-dax). 0 or the errno. */
 int mappable_size(int fd, uint64_t *size);
 /** The leftovers of a thread that ends. */

@@ -89,14 +89,14 @@ async function timeCases(bench: Bench, names: readonly string[]): Promise<void> 
 }
 
 function noopSystemCall(_scratch: Scratch, name: string): Case {
-  const addon = loadAddon()!
+  const { getuid } = process
   return {
     name,
     operations: 4096,
     run(operations) {
-      for (let i = 0; i < operations; i++) addon.noopSystemCall()
+      for (let i = 0; i < operations; i++) getuid!()
     },
-    note: () => 'getppid through the addon',
+    note: () => 'getuid of Node',
   }
 }
 
@@ -106,9 +106,9 @@ function nativeCall(_scratch: Scratch, name: string): Case {
     name,
     operations: 32768,
     run(operations) {
-      for (let i = 0; i < operations; i++) addon.noop()
+      for (let i = 0; i < operations; i++) addon.fence()
     },
-    note: () => 'Node-API, no arguments',
+    note: () => 'Node-API, no arguments: a fence with nothing to wait for',
   }
 }
 
@@ -117,6 +117,8 @@ export function append(scratch: Scratch, name: string): Case {
   const addon = loadAddon()!
   const { slot, memory } = makeMapping(scratch, LOG_BYTES)
   const words = new Float64Array(memory)
+  const lineShift = Math.log2(LINE_BYTES)
+  const line = Uint32Array.of(slot, 0)
   let at = 0
   return {
     name,
@@ -125,7 +127,8 @@ export function append(scratch: Scratch, name: string): Case {
       for (let i = 0; i < operations; i++) {
         const from = at / 8
         for (let word = 0; word < LINE_BYTES / 8; word++) words[from + word] = i
-        addon.persist(slot, at, LINE_BYTES)
+        line[1] = at / LINE_BYTES
+        addon.persistUnits(line, 1, lineShift)
         at = (at + LINE_BYTES) % LOG_BYTES
       }
     },

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { MAILBOX, MAILBOX_FLAG, MAILBOX_WORDS, TARGET_WORDS } from '../../src/media/staging.js'
 import type { NativeAddon } from '../../src/native/addon.js'
 import { addonError, loadAddon } from '../../src/native/load.js'
 
@@ -80,4 +81,16 @@ export function pattern(length: number, seed = 1): Uint8Array<ArrayBuffer> {
     bytes[i] = state >>> 24
   }
   return bytes
+}
+
+/** CRC-32C as a commit computes it, of at least 4 bytes. */
+export function checksumInC(seed: number, bytes: Uint8Array): number {
+  const staging = new ArrayBuffer(4 + bytes.length)
+  new Uint8Array(staging).set(bytes, 4)
+  const mailbox = new Uint32Array(MAILBOX_WORDS)
+  mailbox[MAILBOX.RECORD_BYTES] = staging.byteLength
+  mailbox[MAILBOX.SEED] = seed
+  mailbox[MAILBOX.FLAGS] = MAILBOX_FLAG.SEAL
+  native().bindCommit(staging, mailbox, new Uint32Array(TARGET_WORDS))()
+  return new DataView(staging).getUint32(0, true)
 }

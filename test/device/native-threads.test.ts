@@ -23,7 +23,8 @@ const program = `
     mailbox.set([slot, 1024, 128, 0, 0, 0])
     for (let round = 0; round < rounds; round++) {
       words[0] = round + 1
-      addon.persist(slot, 0, 4)
+      addon.flush(slot, 0, 4)
+      addon.fence()
       commit()
       addon.copyPersist(slot, 2048, new Uint8Array(100).fill(index + 1))
       if (round % 16 === 0) {
@@ -93,7 +94,8 @@ describe('native: threads', onNative, () => {
       // The descriptor, and this thread's own use, are untouched.
       const addon = native()
       const slot = addon.map(fd, 0, PAGE, 0)
-      addon.persist(slot, 0, PAGE)
+      addon.flush(slot, 0, PAGE)
+      addon.fence()
       addon.unmap(slot)
     })
   })

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { crc32c } from '../../src/base/checksum.js'
-import { addonError, loadAddon } from '../../src/native/load.js'
 import { seeded } from '../support/random.js'
 
 const text = (string: string) => new TextEncoder().encode(string)
@@ -78,22 +77,6 @@ describe('checksum', () => {
         bytes[bit >>> 3]! ^= 1 << (bit & 7)
         assert.notEqual(crc32c(7, bytes), whole)
         bytes[bit >>> 3]! ^= 1 << (bit & 7)
-      }
-    })
-  })
-
-  const addon = loadAddon()
-  const skip = addon === undefined && `the addon does not load: ${addonError()?.message}`
-  it('is what the addon computes', { skip }, () => {
-    seeded((random) => {
-      for (const length of [0, 1, 3, 7, 8, 9, 15, 63, 64, 65, 1000, 4096, 100_000]) {
-        const bytes = random.bytes(length + 9)
-        const from = random.below(9)
-        const seed = random.next()
-        assert.equal(
-          addon!.crc32c(seed, bytes, from, length),
-          crc32c(seed, bytes, from, from + length),
-        )
       }
     })
   })

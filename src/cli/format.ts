@@ -1,11 +1,12 @@
 /** `plinth format`: a volume is made, and what to know of the device is told. */
+
 import { existsSync } from 'node:fs'
 import { type FormatOptions, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { confirm } from './confirm.js'
 import { infoOf, infoText } from './info.js'
 import { type JsonOption, next, PLINTH, paint, print, shell } from './output.js'
-import { parseBytes } from './units.js'
+import { parseBytes } from './parse-bytes.js'
 import { contentsOf, reading } from './volume.js'
 
 export const format = defineCommand({

@@ -1,4 +1,5 @@
 /** `plinth import`: the bytes go into a reservation, which one transaction then makes a chunk. */
+
 import { statSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { type Chunk, Volume } from '../index.js'
@@ -7,9 +8,9 @@ import { confirm } from './confirm.js'
 import { CommandError, EXIT } from './errors.js'
 import { inputOf } from './files.js'
 import { type JsonOption, next, PLINTH, print, shell } from './output.js'
+import { parseBytes } from './parse-bytes.js'
 import { progress } from './progress.js'
 import { describeChunk } from './rm.js'
-import { parseBytes } from './units.js'
 import { describeVolume } from './volume.js'
 
 interface Options extends JsonOption {

@@ -2,6 +2,7 @@
  * `plinth restore`: the directory of the stream first, so that everything that can be refused is refused
  * before the target is touched; then the volume is filled.
  */
+
 import { existsSync } from 'node:fs'
 import { printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
@@ -9,11 +10,12 @@ import { confirm } from './confirm.js'
 import { CommandError, EXIT, usage } from './errors.js'
 import { inputOf } from './files.js'
 import { facts, type JsonOption, next, PLINTH, print, shell } from './output.js'
+import { parseBytes } from './parse-bytes.js'
 import { progress } from './progress.js'
 import { fillVolume, type Layout } from './stream/fill-volume.js'
 import { type Dump, readDump } from './stream/read-dump.js'
 import type { DumpedVolume } from './stream/write-dump.js'
-import { formatBytes, formatDate, parseBytes, plural } from './units.js'
+import { formatBytes, formatDate, plural } from './units.js'
 import { contentsOf } from './volume.js'
 
 interface Options extends JsonOption {

@@ -1,18 +1,4 @@
-/** Numbers as people write and read them. */
-import { InvalidArgumentError } from 'commander'
-
-const POWERS = { '': 0, K: 1, M: 2, G: 3, T: 4, P: 5 } as const
-
-/** `64M`, `64MiB`, `1.5g` and `4096` are bytes; the units are powers of 1024. */
-export function parseBytes(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?$/i.exec(text.trim())
-  const power = match && POWERS[match[2]!.toUpperCase() as keyof typeof POWERS]
-  const bytes = match && Number(match[1]) * 1024 ** power!
-  if (bytes === null || !Number.isSafeInteger(bytes)) {
-    throw new InvalidArgumentError('Give bytes, such as 4096, 64M or 1.5G.')
-  }
-  return bytes
-}
+/** Numbers as people read them. */
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
 
@@ -29,8 +15,9 @@ function trim(value: number): string {
   return value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)
 }
 
-export function formatCount(value: number): string {
-  return String(value).replace(/\B(?=(?:\d{3})+$)/g, ' ')
+/** In groups of three digits. */
+export function formatCount(value: number, between = ' '): string {
+  return String(value).replace(/\B(?=(?:\d{3})+$)/g, between)
 }
 
 export function formatPercent(share: number): string {

@@ -138,7 +138,10 @@ describe('the map of what is in memory', { skip: noTmpfs }, () => {
       assert.match(drawn, /<title>hole\n8 MiB at \d+\n0 B in memory<\/title>/)
       assert.match(drawn, /<path class="memory" opacity="1" d="M/)
       assert.match(drawn, />in memory <tspan[^>]*>[\d.]+ [KM]iB of 32 MiB/)
-      const [, data = ''] = /id="data">(.*?)<\/script>/.exec(readFileSync(html, 'utf8'))!
+      const page = readFileSync(html, 'utf8')
+      assert.equal(page.split('</script').length, 3, 'the data ends, the script ends, and no more')
+      assert.doesNotMatch(page, /\bimport\b|\bexport\b/)
+      const [, data = ''] = /id="data">(.*?)<\/script>/.exec(page)!
       const { memory } = JSON.parse(data)
       assert.deepEqual(memory.chunks, [READ_BYTES, 0])
       assert.equal(memory.cells.length, (32 * MIB) / memory.cellBytes)

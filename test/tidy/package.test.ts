@@ -60,10 +60,16 @@ describe('the published package', () => {
       'binding.gyp',
       'dist/src/index.js',
       'dist/src/index.d.ts',
+      // The script of the page of `plinth map --html`, in one file: its parts are not read.
+      'dist/src/cli/map/bundle.js',
       ...prebuilds,
       ...native,
     ]
     assert.deepEqual(missing(files, wanted), [])
+    assert.deepEqual(
+      files.filter((file) => file.startsWith('dist/src/cli/map/page')),
+      [],
+    )
   })
 
   test('holds every file that package.json points to', () => {

@@ -52,17 +52,9 @@ export function htmlMap(picture: Picture): string {
 `
 }
 
-/** The compiled files of the page's script, each behind those that it imports. */
-const SCRIPT = ['./page-text.js', './page-memory.js', './page.js']
-
-/** One script of them, since a page that needs no other file can import none. */
+/** The page's script in one file, which a page that needs no other can have: page.ts and what it imports, bundled by the build. */
 function script(): string {
-  const parts = SCRIPT.map((file) =>
-    readFileSync(new URL(file, import.meta.url), 'utf8')
-      .replaceAll(/^import [^;]*;$/gm, '')
-      .replaceAll(/^export (?=function|const)/gm, ''),
-  )
-  return parts.join('\n').replaceAll('</', '<\\/')
+  return readFileSync(new URL('./bundle.js', import.meta.url), 'utf8')
 }
 
 /** JSON that cannot end its element. */

@@ -1,4 +1,4 @@
-/** What `page.ts` uses of a browser. The compiler's own declarations would hold for all of plinth. */
+/** What the page of `plinth map --html` uses of a browser. The compiler's own declarations would hold for all of plinth. */
 export interface PageEvent {
   readonly clientX: number
   readonly clientY: number
@@ -81,4 +81,21 @@ export interface Box {
   readonly y: number
   readonly width: number
   readonly height: number
+}
+
+export const { document, window } = globalThis as unknown as {
+  document: PageDocument
+  window: PageWindow
+}
+
+/** The element of the page with an id. */
+export function element(id: string): PageElement {
+  return document.getElementById(id)!
+}
+
+export function make(tag: string, text: string, classes = ''): PageElement {
+  const made = document.createElement(tag)
+  made.textContent = text
+  made.className = classes
+  return made
 }

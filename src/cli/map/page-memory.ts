@@ -1,4 +1,4 @@
-/** The line below a row of the page of `plinth map --html`. A part of its script: see html.ts. */
+/** The line below a row of the page of `plinth map --html`. */
 import type { PageMemory } from './page-data.js'
 import type { Box, Canvas2D } from './page-dom.js'
 

@@ -26,6 +26,9 @@ import {
 import type { Readable } from './inspection.js'
 import { Lenient } from './lenient.js'
 
+/** What is behind the anchor in its page. */
+const NOTHING = new Uint8Array(PAGE_BYTES - ANCHOR.bytes)
+
 export interface Intruder {
   /** What is there, in words. */
   readonly what: string
@@ -66,7 +69,8 @@ export function nameBoth({ what, offset }: Intruder, superblock: Superblock): st
 
 /** Whether a page holds an anchor or a damaged one, and nothing else. */
 export function isAnchorPage(page: Uint8Array): boolean {
-  return bitsIn(page.subarray(ANCHOR.bytes)) <= 1
+  const rest = page.subarray(ANCHOR.bytes)
+  return Buffer.compare(rest, NOTHING) === 0 || bitsIn(rest) <= 1
 }
 
 /** Whether the first page of a device is, or was before some damage, that of this volume. */
@@ -77,6 +81,7 @@ function isOwnHead(
   seed: number,
 ): boolean {
   const own = Buffer.from(encodeSuperblock({ ...superblock, copy: 0 }))
+  if (own.equals(page)) return true
   // One flipped bit.
   if (bitsIn(page.map((byte, i) => byte ^ own[i]!)) <= 1) return true
   const [magicAt] = SUPERBLOCK.fields.magic

@@ -5,7 +5,7 @@
  * of storing, for any two units each without the other, torn units, and seeded mixtures.
  */
 import { LINE_BYTES } from '../base/units.js'
-import { mixLines } from './fingerprint.js'
+import { combine, mixLines } from './fingerprint.js'
 import { Image } from './images.js'
 import type { Random } from './random.js'
 import type { SimulatedMedia, Unsettled } from './simulated-media.js'
@@ -15,6 +15,8 @@ export interface Limits {
   readonly exhaustive: number
   /** Seeded mixtures beyond. */
   readonly samples: number
+  /** Of more units, so many, drawn by the seed, are tried alone, missing and as ends of prefixes. @default all */
+  readonly units?: number
 }
 
 /** Fingerprints of states that need not be tried. */
@@ -22,6 +24,8 @@ export type Known = Pick<Set<number>, 'has' | 'add'>
 
 /** Which version each unsettled unit has: 0 the durable one, n the n-th after it, -1 torn. */
 type Choice = Int32Array
+
+const NO_BYTES = new Uint8Array(0)
 
 /**
  * Calls `visit` with each image and its fingerprint. The image is reused: copy it to keep it. Images
@@ -34,52 +38,76 @@ export function forEachCrashState(
   known: Known,
   visit: (image: Uint8Array, fingerprint: number) => void,
 ): void {
-  const units = media.unsettled()
+  const units = media.unsettled().map((unit) => new Choosable(media, unit))
   const durable = media.fingerprint
   let image: Image | undefined
   const chosen =
     media.model === 'page-prefix'
-      ? prefixes(units)
+      ? prefixes(units, random, limits)
       : choices(units, random, limits, media.unitBytes === LINE_BYTES)
   for (const choice of chosen) {
-    const written = contentsOf(media, units, choice, random)
     let key = durable
-    for (const { at, bytes } of written) {
-      key = mixLines(key, at, media.durable.subarray(at, at + bytes.length))
-      key = mixLines(key, at, bytes)
+    for (let i = 0; i < units.length; i++) {
+      if (choice[i] !== 0) key = combine(key, units[i]!.choose(choice[i]!, random))
     }
     if (known.has(key)) continue
     known.add(key)
     image ??= Image.copyOf(media.durable)
-    for (const { at, bytes } of written) image.set(bytes, at)
+    for (let i = 0; i < units.length; i++) {
+      if (choice[i] !== 0) image.set(units[i]!.contents(choice[i]!), units[i]!.at)
+    }
     visit(image.bytes, key)
-    for (const { at, bytes } of written) {
-      image.set(media.durable.subarray(at, at + bytes.length), at)
+    for (let i = 0; i < units.length; i++) {
+      if (choice[i] !== 0) image.set(units[i]!.durable, units[i]!.at)
     }
   }
   image?.giveBack()
 }
 
-function contentsOf(
-  media: SimulatedMedia,
-  units: readonly Unsettled[],
-  choice: Choice,
-  random: Random,
-): { at: number; bytes: Uint8Array }[] {
-  const written: { at: number; bytes: Uint8Array }[] = []
-  units.forEach(({ unit, versions }, i) => {
-    const version = choice[i]!
-    if (version === 0) return
-    const at = unit * media.unitBytes
-    const bytes = version > 0 ? versions[version - 1]! : torn(media, at, versions.at(-1)!, random)
-    written.push({ at, bytes })
-  })
-  return written
+/** An unsettled unit, with what each of its contents changes in the fingerprint: worked out once, used in many states. */
+class Choosable {
+  readonly at: number
+  readonly versions: readonly Uint8Array[]
+  readonly order: readonly number[]
+  /** What is durable. */
+  readonly durable: Uint8Array
+  readonly #durableKey: number
+  readonly #keys: (number | undefined)[]
+  /** Made anew for each state that has it. */
+  #torn: Uint8Array = NO_BYTES
+
+  constructor(media: SimulatedMedia, { unit, versions, order }: Unsettled) {
+    this.at = unit * media.unitBytes
+    this.versions = versions
+    this.order = order
+    this.durable = media.durable.subarray(this.at, this.at + media.unitBytes)
+    this.#durableKey = mixLines(0, this.at, this.durable)
+    this.#keys = versions.map(() => undefined)
+  }
+
+  /** What the fingerprint changes by. Tears the unit when that is the choice. */
+  choose(version: number, random: Random): number {
+    if (version > 0) {
+      const key = this.#keys[version - 1] ?? this.#keyOf(this.versions[version - 1]!)
+      this.#keys[version - 1] = key
+      return key
+    }
+    this.#torn = torn(this.durable, this.versions.at(-1)!, random)
+    return this.#keyOf(this.#torn)
+  }
+
+  contents(version: number): Uint8Array {
+    return version > 0 ? this.versions[version - 1]! : this.#torn
+  }
+
+  #keyOf(bytes: Uint8Array): number {
+    return mixLines(this.#durableKey, this.at, bytes)
+  }
 }
 
 /** Some words new, some old. */
-function torn(media: SimulatedMedia, at: number, newest: Uint8Array, random: Random): Uint8Array {
-  const bytes = media.durable.slice(at, at + newest.length)
+function torn(durable: Uint8Array, newest: Uint8Array, random: Random): Uint8Array {
+  const bytes = durable.slice()
   for (let word = 0; word < bytes.length; word += 8) {
     if (random.below(2) === 1) bytes.set(newest.subarray(word, word + 8), word)
   }
@@ -87,15 +115,24 @@ function torn(media: SimulatedMedia, at: number, newest: Uint8Array, random: Ran
 }
 
 /** What was written up to some sector, in the order of writing. */
-function* prefixes(units: readonly Unsettled[]): Generator<Choice> {
+function* prefixes(units: readonly Choosable[], random: Random, limits: Limits): Generator<Choice> {
   const written = units.flatMap(({ order }) => order).sort((a, b) => a - b)
-  for (const last of [0, ...written]) {
+  const ends = sample(written.length, limits.units, random).map((i) => written[i]!)
+  for (const last of new Set([0, ...ends, ...written.slice(-1)])) {
     yield Int32Array.from(units, ({ order }) => order.filter((each) => each <= last).length)
   }
 }
 
+/** So many of the numbers below `count`, or all of them, in their order. */
+function sample(count: number, wanted = count, random: Random): number[] {
+  if (count <= wanted) return Array.from({ length: count }, (_, i) => i)
+  const drawn = new Set<number>()
+  while (drawn.size < wanted) drawn.add(random.below(count))
+  return [...drawn].sort((a, b) => a - b)
+}
+
 function* choices(
-  units: readonly Unsettled[],
+  units: readonly Choosable[],
   random: Random,
   limits: Limits,
   words: boolean,
@@ -116,7 +153,7 @@ function* choices(
     const newest = Int32Array.from(units, ({ versions }) => versions.length)
     yield choice
     yield newest
-    for (let i = 0; i < count; i++) {
+    for (const i of sample(count, limits.units, random)) {
       yield choice.fill(0).fill(newest[i]!, i, i + 1)
       choice.set(newest)
       yield choice.fill(0, i, i + 1)

@@ -20,7 +20,11 @@ export interface RecoverOptions {
   readonly verify: (volume: Volume, fingerprint: number, random: Random) => void
 }
 
-const NESTED_LIMITS = { exhaustive: 4, samples: 1 }
+/**
+ * A recovery that writes back a whole log has a thousand units under way. All of each would be so many states of one
+ * workload that a run came to no other.
+ */
+const NESTED_LIMITS = { exhaustive: 4, samples: 1, units: 8 }
 /** Cuts of one recovery that are followed. */
 const STOPS_MAX = 3
 
@@ -36,8 +40,11 @@ export function recoverState(
   media.judge = options.judge
   if (nests) {
     let stops = 1 + random.below(STOPS_MAX)
+    let edition = -1
     media.onPoint = () => {
-      if (random.below(4) !== 0 || stops-- <= 0) return
+      // Where a crash leaves what it left at the stop before, nothing is new.
+      if (media.edition === edition || random.below(4) !== 0 || stops-- <= 0) return
+      edition = media.edition
       forEachCrashState(media, random, NESTED_LIMITS, options.known, (again, itsFingerprint) => {
         options.onNested(itsFingerprint)
         recoverState(again, itsFingerprint, options, depth - 1)

@@ -91,18 +91,33 @@ export function engineBytes(volume: Volume): number {
   return [USERS, NAMES].reduce((sum, name) => sum + volume.heap(name).stats().deviceBytes, 0)
 }
 
+interface Wanted {
+  readonly users: MapModel
+  readonly names: MapModel
+}
+
+/** A model is compared with thousands of states. */
+const wantedOf = new WeakMap<EngineModel, Wanted>()
+
+function wantedBy(model: EngineModel): Wanted {
+  const known = wantedOf.get(model)
+  if (known !== undefined) return known
+  const wanted = { users: new MapModel(), names: new MapModel() }
+  for (const [number, value] of model.users) {
+    wanted.users.put(userKey(number).toString(), userBytes(value))
+    wanted.names.put(nameKey(value).toString(), numberBytes(number))
+  }
+  wantedOf.set(model, wanted)
+  return wanted
+}
+
 /** Whether the maps and the memory are in the state of the model. Returns what is different, undefined for nothing. */
 export function compareEngine(volume: Volume, model: EngineModel): string | undefined {
   const { users, names, balance } = openEngine(volume, model)
-  const usersWanted = new MapModel()
-  const namesWanted = new MapModel()
-  for (const [number, value] of model.users) {
-    usersWanted.put(userKey(number).toString(), userBytes(value))
-    namesWanted.put(nameKey(value).toString(), numberBytes(number))
-  }
+  const inMaps = wantedBy(model)
   for (const [map, wanted, name] of [
-    [users, usersWanted, USERS],
-    [names, namesWanted, NAMES],
+    [users, inMaps.users, USERS],
+    [names, inMaps.names, NAMES],
   ] as const) {
     const different = differenceOf(map, wanted)
     if (different !== undefined) return `${name}: ${different}`
@@ -111,7 +126,7 @@ export function compareEngine(volume: Volume, model: EngineModel): string | unde
   }
   // Single keys are found another way than ranges.
   for (const [number, value] of model.users) {
-    if (users.get(userKey(number))?.[0] !== userBytes(value)[0]) return `user ${number} is lost`
+    if (users.get(userKey(number))?.[0] !== (value & 255)) return `user ${number} is lost`
     if (!names.has(nameKey(value))) return `name ${value} is lost`
   }
   const wanted = balanceOf(model)

@@ -12,16 +12,13 @@
  */
 import { PlinthError } from '../base/errors.js'
 import { CHUNK_STATE } from '../layout/chunk-slot.js'
+import { ENTRY_BYTES } from '../layout/record.js'
 import type { Structure, TransactionContext } from '../log/transaction-context.js'
 import { type Chunk, type ChunkState, insideOf } from './chunk.js'
 import type { AllocateOptions, ChunkStore, PlacedChunk } from './chunk-store.js'
 import type { Text } from './chunk-table.js'
 
 const OP = { RESERVE: 0, PUBLISH: 1, FREE: 2, RENAME: 3 } as const
-
-/** Bytes of a record that the slot of a chunk takes, and with it a revocation. */
-const SLOT_BYTES = 136
-const FREE_BYTES = SLOT_BYTES + 16
 
 export class ChunkChanges implements Structure {
   readonly #store: ChunkStore
@@ -50,7 +47,7 @@ export class ChunkChanges implements Structure {
 
   /** A chunk that exists once the transaction commits; its handle may be used at once. */
   allocate(options: AllocateOptions): Chunk {
-    this.#context.batch.require(SLOT_BYTES)
+    this.#context.batch.require(ENTRY_BYTES.SLOT)
     const chunk = this.#store.reserve(options)
     this.#push(OP.RESERVE, chunk, undefined)
     this.#stagePublish(chunk)
@@ -59,7 +56,7 @@ export class ChunkChanges implements Structure {
 
   /** The same, at the place and with the id that the chunk had on another volume. */
   place(placed: PlacedChunk): void {
-    this.#context.batch.require(SLOT_BYTES)
+    this.#context.batch.require(ENTRY_BYTES.SLOT)
     const chunk = this.#store.place(placed)
     this.#push(OP.RESERVE, chunk, undefined)
     this.#stagePublish(chunk)
@@ -71,7 +68,7 @@ export class ChunkChanges implements Structure {
     if (insideOf(chunk).state !== 'reserved') {
       throw new PlinthError('ERR_CHUNK_EXISTS', `chunk ${chunk.id} is not a reservation`)
     }
-    this.#context.batch.require(SLOT_BYTES)
+    this.#context.batch.require(ENTRY_BYTES.SLOT)
     this.#stagePublish(chunk)
   }
 
@@ -85,7 +82,7 @@ export class ChunkChanges implements Structure {
   free(chunk: Chunk): void {
     this.#store.check(chunk)
     refuseReservation(chunk)
-    this.#context.batch.require(FREE_BYTES)
+    this.#context.batch.require(ENTRY_BYTES.SLOT + ENTRY_BYTES.REVOKE)
     const inside = insideOf(chunk)
     if (this.#store.table.nameOf(inside.slot) !== undefined) this.#rename(chunk, undefined)
     this.#push(OP.FREE, chunk, inside.state)
@@ -99,7 +96,7 @@ export class ChunkChanges implements Structure {
     this.#store.check(chunk)
     refuseReservation(chunk)
     const text = name === undefined ? undefined : this.#store.parseName(name)
-    this.#context.batch.require(SLOT_BYTES)
+    this.#context.batch.require(ENTRY_BYTES.SLOT)
     this.#rename(chunk, text)
     this.#store.table.stage(insideOf(chunk).slot, this.#context.batch, CHUNK_STATE.CHUNK)
   }

@@ -11,9 +11,6 @@ import { OP } from './undo-log.js'
 
 /** Contents of a published object up to this travel in the record: a fence of their own costs more. */
 const INLINE_BYTES_MAX = 256
-/** Bytes of a record that a revocation and the slot of a chunk take. */
-const FREE_BYTES = 160
-const WORD_BYTES = 16
 
 /**
  * `at` is the caller's, for places on the way. `isAlone`: nothing else will be in the record, so that behind this only
@@ -54,7 +51,7 @@ function allocateAnew(space: SlabHeap, size: number, type: number, at: Location)
 /** The object's pointer is refused at once; its space can be had again after the commit. */
 export function freeObject(space: SlabHeap, pointer: number, at: Location): void {
   const chunk = space.pointers.locate(space, pointer, at)
-  space.batch.require(chunk.isLarge ? FREE_BYTES : STAGED_BYTES.BITS)
+  space.batch.require(chunk.isLarge ? STAGED_BYTES.FREE_CHUNK : STAGED_BYTES.BITS)
   space.stageFree(chunk, at.unit, at.block)
 }
 
@@ -82,7 +79,7 @@ export function publishObject(space: SlabHeap, pointer: number, at: Location): v
   const length = chunk.blockBytes[unit]!
   const from = chunk.blocksAt[unit]! + block * length
   const isInline = length <= INLINE_BYTES_MAX
-  batch.require(STAGED_BYTES.PUBLISH + (isInline ? length + WORD_BYTES : 0))
+  batch.require(STAGED_BYTES.PUBLISH + (isInline ? length + STAGED_BYTES.INLINE : 0))
   if (isInline) {
     batch.write(chunk.mapping, from, chunk.bytes.subarray(from, from + length))
   } else if (log.flush(chunk.mapping, from, length)) {

@@ -1,12 +1,17 @@
 /** What a heap puts into a batch: the words of a chunk's head. */
 import { encodeSlabEntry, encodeSlabHeader, SLAB_ENTRY, slabEntrySeed } from '../layout/heap.js'
+import { ENTRY_BYTES } from '../layout/record.js'
 import type { Batch } from '../log/batch.js'
 import type { SlabChunk } from './slab-chunk.js'
 
 /** Bytes in a record, heads of entries included, at most. */
 export const STAGED_BYTES = {
   /** The word of a bitmap. */
-  BITS: 16,
+  BITS: ENTRY_BYTES.WORD,
+  /** What bytes take beside themselves. */
+  INLINE: 16,
+  /** A chunk that goes. */
+  FREE_CHUNK: ENTRY_BYTES.SLOT + ENTRY_BYTES.REVOKE,
   /** A chunk that is new, a slab that is new, and a bit. */
   PUBLISH: 256,
   /** A slab that goes, and a chunk with it. */

@@ -3,7 +3,6 @@
  * kept at both ends. Copies are written one after the other with a fence between, so that at any
  * instant one is whole; the valid one with the higher sequence counts.
  */
-import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { LINE_BYTES } from '../base/units.js'
 import { RECORD_ALIGN } from './record.js'
@@ -56,7 +55,7 @@ export function newerAnchor(
   second: Anchor | undefined,
 ): 0 | 1 | undefined {
   if (first === undefined) return second === undefined ? undefined : 1
-  if (second === undefined || !checks.anchorNewer) return 0
+  if (second === undefined) return 0
   return first.sequence >= second.sequence ? 0 : 1
 }
 
@@ -64,9 +63,7 @@ export function newerAnchor(
 export function decodeAnchor(line: Uint8Array, seed: number): Anchor | undefined {
   const anchor = ANCHOR.read(line)
   if (anchor.magic !== ANCHOR_MAGIC) return undefined
-  if (checks.anchorChecksum && anchor.checksum !== crc32c(seed, line, 4, ANCHOR.bytes)) {
-    return undefined
-  }
+  if (anchor.checksum !== crc32c(seed, line, 4, ANCHOR.bytes)) return undefined
   if (!ANCHOR.reservedIsZero(line)) return undefined
   if (!(anchor.sequence < COUNT_MAX && anchor.head < COUNT_MAX)) return undefined
   if (anchor.head % RECORD_ALIGN !== 0 || anchor.holes > anchor.slotsUsed) return undefined

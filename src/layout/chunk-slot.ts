@@ -3,7 +3,6 @@
  * generation when its chunk is freed, so that an id is never given twice.
  */
 import { isZero } from '../base/bits.js'
-import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { defineStruct, type Values } from './struct.js'
 
@@ -83,12 +82,7 @@ export function decodeChunkSlot(from: Uint8Array, at: number, seed: number): Slo
   if (values.state === 0) {
     return isZero(from, at, at + CHUNK_SLOT.bytes) ? 'unused' : undefined
   }
-  if (
-    checks.slotChecksum &&
-    values.checksum !== crc32c(seed, from, at + 4, at + CHUNK_SLOT.bytes)
-  ) {
-    return undefined
-  }
+  if (values.checksum !== crc32c(seed, from, at + 4, at + CHUNK_SLOT.bytes)) return undefined
   const sane =
     (values.state === CHUNK_STATE.FREE ||
       (values.state === CHUNK_STATE.CHUNK && values.granules > 0)) &&
@@ -109,7 +103,7 @@ export function versionOfSlot(slot: SlotContents): number {
 /** Which of two copies counts: the valid one, of two valid ones the newer; undefined where none is valid. */
 export function newerSlot(first: SlotContents, second: SlotContents): 0 | 1 | undefined {
   if (first === undefined && second === undefined) return undefined
-  return versionOfSlot(first) >= versionOfSlot(second) || !checks.slotNewer ? 0 : 1
+  return versionOfSlot(first) >= versionOfSlot(second) ? 0 : 1
 }
 
 /** Id of the chunk that has a slot in a generation of it. */

@@ -20,6 +20,7 @@
  *   u32 low word of the offset · u32: 21 bits high part of the offset, 4 bits kind, 7 bits words
  */
 import { LINE_BYTES } from '../base/units.js'
+import { CHUNK_SLOT } from './chunk-slot.js'
 
 export const RECORD_HEADER_BYTES = 24
 export const RECORD_ALIGN = LINE_BYTES
@@ -41,3 +42,11 @@ export const ENTRY = {
 export const ENTRY_KIND_SHIFT = 21
 export const ENTRY_WORDS_SHIFT = 25
 export const ENTRY_WORDS_MAX = 127
+
+/** Bytes of a record that entries take. */
+export const ENTRY_BYTES = {
+  /** One word of 8 bytes. */
+  WORD: 16,
+  REVOKE: 16,
+  SLOT: 8 + CHUNK_SLOT.bytes,
+} as const

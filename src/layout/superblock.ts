@@ -1,5 +1,4 @@
 /** The superblock: what never changes after format. One page, kept at both ends. */
-import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { alignDown, type Offset, PAGE_BYTES } from '../base/units.js'
 import { defineStruct, type Values } from './struct.js'
@@ -59,7 +58,7 @@ export type SuperblockDefect = 'no-magic' | 'checksum' | 'reserved' | 'misdirect
 export function decodeSuperblock(page: Uint8Array, copy?: 0 | 1): Superblock | SuperblockDefect {
   if (!hasMagic(page)) return 'no-magic'
   const values = SUPERBLOCK.read(page)
-  if (checks.superblockChecksum && checksumOf(page) !== values.checksum) return 'checksum'
+  if (checksumOf(page) !== values.checksum) return 'checksum'
   // A later version may use what is reserved today: its number is looked at first.
   if (values.version === FORMAT_VERSION && !SUPERBLOCK.reservedIsZero(page)) return 'reserved'
   return copy !== undefined && values.copy !== copy ? 'misdirected' : values

@@ -17,7 +17,6 @@
  */
 
 import { assert } from '../base/assert.js'
-import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { alignUp, type LogPosition, type Offset, WORD } from '../base/units.js'
 import { ANCHOR_STATE, type SlotCounts } from '../layout/anchor.js'
@@ -250,7 +249,7 @@ export class Log implements Observed {
   /** The first half of `persist`. Returns whether a fence is still wanted. */
   flush(mapping: Mapping, offset: number, length: number): boolean {
     if (length === 0) return true
-    if (checks.pendingBeforeRawStore && this.home.isPending(mapping, offset, length)) {
+    if (this.home.isPending(mapping, offset, length)) {
       if (this.batch.isEmpty && length <= RELOG_BYTES_MAX && length <= this.#ringBytes / 4) {
         this.batch.write(mapping, offset, mapping.bytes.subarray(offset, offset + length))
         this.commit()
@@ -259,7 +258,7 @@ export class Log implements Observed {
       this.checkpoint()
     }
     // A range may belong to its owner by a record that is not durable yet: that goes first.
-    if (checks.settleBeforeRawStore) this.settle()
+    this.settle()
     this.media.flush(mapping, offset, length)
     return true
   }
@@ -296,7 +295,7 @@ export class Log implements Observed {
   #checkpoint(next: LogPosition, state: number = ANCHOR_STATE.OPEN): void {
     this.media.checkLength()
     // 1. The records first: a home place must never be ahead of its record.
-    if (checks.settleBeforeHome) this.settle()
+    this.settle()
     // 2. Home places. A crash here or within replays all of the log: the same bytes once more.
     this.home.persist()
     // 3. Anchors. Until both say so the space before `next` is not used again.
@@ -406,6 +405,5 @@ export function spanOf(recordBytes: number): number {
 
 /** Start value of the records' checksums: no record of another volume or an earlier run passes. */
 export function recordSeed(volumeSeed: number, epoch: number): number {
-  if (!checks.recordEpoch) return volumeSeed
   return crc32c(volumeSeed, Uint8Array.of(epoch, epoch >>> 8, epoch >>> 16, epoch >>> 24))
 }

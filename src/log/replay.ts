@@ -3,7 +3,6 @@
  * ones have made void. Nothing here writes; nothing here trusts a byte before its checksum.
  */
 import { isZero } from '../base/bits.js'
-import { checks } from '../base/checks.js'
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
 import { type LogPosition, type Offset, WORD } from '../base/units.js'
@@ -72,9 +71,7 @@ export type Visitor = (
 export function walkLog(log: LogBytes, visit: Visitor, limit?: LogPrefix): LogPrefix {
   const prefix = walkPrefix(log, visit, limit)
   const loss = limit === undefined ? findLoss(log, prefix) : undefined
-  if (loss !== undefined && (checks.recordDamage || loss.why !== 'damaged')) {
-    throw new PlinthError('ERR_VOLUME_CORRUPT', describeLoss(loss))
-  }
+  if (loss !== undefined) throw new PlinthError('ERR_VOLUME_CORRUPT', describeLoss(loss))
   return prefix
 }
 
@@ -167,7 +164,7 @@ function validSpan(
   const recordBytes = u32[word + 1]!
   const high = u32[word + 3]!
   const written = (high & POSITION_HIGH_MASK) * WORD + u32[word + 2]!
-  if (checks.recordPosition && written !== position) return 0
+  if (written !== position) return 0
   if (high > (POSITION_HIGH_MASK | RECORD_SKIP)) return 0
   const isSkip = (high & RECORD_SKIP) !== 0
   const checkedBytes = isSkip ? RECORD_HEADER_BYTES : recordBytes
@@ -175,10 +172,8 @@ function validSpan(
   if (span === 0 || span % RECORD_ALIGN !== 0 || recordBytes > ringBytes - at) return 0
   if (checkedBytes < RECORD_HEADER_BYTES || checkedBytes % 8 !== 0) return 0
   if (position + span > log.head + ringBytes) return 0
-  if (checksummed && checks.recordChecksum) {
-    if (u32[word] !== crc32c(log.seed, log.bytes, at + 4, at + checkedBytes)) return 0
-  }
-  return span
+  if (!checksummed) return span
+  return u32[word] === crc32c(log.seed, log.bytes, at + 4, at + checkedBytes) ? span : 0
 }
 
 /** The whole records behind the end of the prefix, and whether one of them knew what stood there to be durable. */

@@ -1,5 +1,4 @@
 /** What later records of a log have made void. */
-import { checks } from '../base/checks.js'
 import type { LogPosition, Offset } from '../base/units.js'
 
 /**
@@ -70,7 +69,7 @@ export class Revocations {
     while (at < end) {
       const until = Math.min(end, segment + 1 < cuts.length ? cuts[segment + 1]! : end)
       const voidBefore = segment < 0 ? -1 : this.#positions[segment]!
-      if (until > at && (voidBefore < position || !checks.revocation)) keep(at - offset, until - at)
+      if (until > at && voidBefore < position) keep(at - offset, until - at)
       at = Math.max(at, until)
       segment++
     }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { allMutations, findSites, tryMutation } from './mutations.js'
+import { CHECKS, importWithout } from './without.js'
 
 const SECONDS_MAX = 60
 
@@ -23,17 +24,23 @@ const KNOWN_BAD = [
 const mutations = allMutations(findSites(120))
 
 for (const [what, name] of KNOWN_BAD) {
-  test(`the lab notices ${what}`, () => {
+  test(`the lab notices ${what}`, async () => {
     const mutation = mutations.find((each) => each.name === name)
     assert.ok(
       mutation,
       `no such place any more: ${name}; there are ${mutations.map((each) => each.name).join(', ')}`,
     )
-    assert.notEqual(tryMutation(mutation, SECONDS_MAX), undefined)
+    assert.notEqual(await tryMutation(mutation, SECONDS_MAX), undefined)
   })
 }
 
-test('without a mutation nothing is noticed', () => {
+test('without a mutation nothing is noticed', async () => {
   const harmless = { name: 'nothing', judge: () => 'go' as const }
-  assert.equal(tryMutation(harmless, 1), undefined)
+  assert.equal(await tryMutation(harmless, 1), undefined)
+})
+
+test('every check is where the table says', async () => {
+  for (const [check, [file]] of Object.entries(CHECKS)) {
+    await importWithout(check, new URL(`../../src/${file}`, import.meta.url))
+  }
 })

@@ -7,10 +7,10 @@
  * What is harmless is listed with the reason, and a listed one that is caught is an error too.
  */
 import { parseArgs } from 'node:util'
-import { type CheckName, checks } from '../../src/base/checks.js'
 import type { PointKind, Verdict } from '../../src/testing/simulated-media.js'
 import { Lab } from './lab.js'
 import { SCENARIOS } from './scenarios.js'
+import { CHECKS, importWithout } from './without.js'
 import { directedWorkloads, type Workload, workloads } from './workloads.js'
 
 /** Mutations that no crash state can show, and why. */
@@ -19,7 +19,8 @@ export const HARMLESS: Readonly<Record<string, string>> = {}
 export interface Mutation {
   readonly name: string
   readonly judge: (kind: PointKind) => Verdict
-  readonly check?: CheckName
+  /** A name of `CHECKS`. */
+  readonly check?: string
 }
 
 /** Who calls the seam: the two nearest functions outside of it. */
@@ -74,22 +75,30 @@ export function allMutations(sites: readonly string[]): Mutation[] {
       judge: (kind: PointKind) => (kind !== 'store' && callSite(kind) === site ? verdict : 'go'),
     })),
   )
-  const ofChecks = Object.keys(checks).map((check) => ({
+  const ofChecks = Object.keys(CHECKS).map((check) => ({
     name: `without ${check}`,
     judge: GO,
-    check: check as CheckName,
+    check,
   }))
   return [...ofSites, ...ofChecks]
 }
 
 /** What noticed the mutation, undefined when nothing did within the budget, of the processor's seconds. */
-export function tryMutation(mutation: Mutation, seconds: number): string | undefined {
-  const { check } = mutation
-  if (check !== undefined) checks[check] = false
+export async function tryMutation(
+  { check, judge }: Mutation,
+  seconds: number,
+): Promise<string | undefined> {
+  if (check === undefined) return tryJudge(judge, seconds)
+  const own = await importWithout<{ tryJudge: typeof tryJudge }>(check, new URL(import.meta.url))
+  return own.tryJudge(judge, seconds)
+}
+
+/** The same of the library as it was loaded here. */
+export function tryJudge(judge: Mutation['judge'], seconds: number): string | undefined {
   try {
-    for (const scenario of SCENARIOS) scenario.run(mutation.judge)
+    for (const scenario of SCENARIOS) scenario.run(judge)
     const until = process.cpuUsage().user + seconds * 1e6
-    const lab = newLab(mutation.judge)
+    const lab = newLab(judge)
     for (const { age, operations, crashModel } of mostTellingFirst()) {
       if (process.cpuUsage().user > until) return undefined
       lab.run(age, operations, crashModel)
@@ -97,8 +106,6 @@ export function tryMutation(mutation: Mutation, seconds: number): string | undef
     return undefined
   } catch (error) {
     return (error as Error).message.split('\n')[0]!
-  } finally {
-    if (check !== undefined) checks[check] = true
   }
 }
 
@@ -122,7 +129,7 @@ async function main(): Promise<void> {
   const wrong: string[] = []
   for (const mutation of mutations) {
     const { name } = mutation
-    const noticed = tryMutation(mutation, Number(values.seconds))
+    const noticed = await tryMutation(mutation, Number(values.seconds))
     const reason = HARMLESS[name]
     if (noticed !== undefined) caught++
     if (noticed === undefined && reason === undefined)
@@ -140,4 +147,5 @@ async function main(): Promise<void> {
   if (wrong.length > 0) process.exitCode = 1
 }
 
-if (process.argv[1]?.endsWith('mutations.js')) await main()
+if (process.argv[1]?.endsWith('mutations.js') && new URL(import.meta.url).search === '')
+  await main()

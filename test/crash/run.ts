@@ -6,7 +6,7 @@
  *   --seed N        what the order and the samples come from         default 1
  *   --part I/N      this process does part I of N                    default all, in as many processes as cores
  *   --only NAME     one workload, age/model/operation+operation: what a failure prints
- *   --break CHECK   switches off a check of src/base/checks.ts, to see the lab fail
+ *   --break CHECK   loads the library without a check of without.ts, to see the lab fail
  *   --json          the counts as one line
  */
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -14,8 +14,8 @@ import os from 'node:os'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { type CheckName, checks } from '../../src/base/checks.js'
 import { type Counts, CrashFailure, Lab } from './lab.js'
+import { importWithout } from './without.js'
 import {
   CORE_AGES,
   CORE_OPERATIONS,
@@ -162,13 +162,12 @@ function reportOf(child: ChildProcess): Promise<Report> {
   })
 }
 
-function breakCheck(name: string): void {
-  if (!(name in checks)) throw new Error(`there is no check named ${name}`)
-  checks[name as CheckName] = false
-}
-
 async function main(): Promise<void> {
-  if (values.break !== undefined) breakCheck(values.break)
+  const own = new URL(import.meta.url)
+  if (values.break !== undefined && own.search === '') {
+    await importWithout(values.break, own)
+    return
+  }
   let report: Report
   if (values.only !== undefined) report = runPart({ index: 0, of: 1 })
   else if (values.part !== undefined) {

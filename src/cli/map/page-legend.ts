@@ -3,7 +3,8 @@ import { formatBytes, formatPercent } from '../units.js'
 import type { PageMemory } from './page-data.js'
 import { countText, data, deviceBytes, FREE, memory, owners } from './page-device.js'
 import { element, make, type PageElement } from './page-dom.js'
-import { fadeOthers, isHatched } from './page-view.js'
+import { fadeOthers } from './page-view.js'
+import { isHatched } from './palette.js'
 
 export function fillLegend(): void {
   const entries = [

@@ -29,6 +29,7 @@ import {
   window,
 } from './page-dom.js'
 import { drawMemory, LINE_HEIGHT } from './page-memory.js'
+import { isHatched } from './palette.js'
 
 export const GUTTER = 92
 export const ROW_HEIGHT = 21
@@ -155,10 +156,6 @@ function drawLine(context: Canvas2D, box: Box, start: number, bytes: number): vo
   context.fillStyle = colours.text!
   const part = { start, end, scale: box.width / bytes, first: stretchAt(start) }
   drawMemory(context, box, part, memory, { offsets, sizes, held })
-}
-
-export function isHatched(colour: string): boolean {
-  return colour === 'metadata' || colour === 'log'
 }
 
 function hatch(context: Canvas2D, { x, y, width, height }: Box): void {

@@ -64,3 +64,8 @@ export const GROUND = {
     accent: '#5db6ea',
   },
 } as const
+
+/** What plinth keeps itself is told apart by more than its colour. */
+export function isHatched(colour: string): boolean {
+  return colour === 'metadata' || colour === 'log'
+}

@@ -3,7 +3,7 @@
  * neighbours, so that it stays small however many chunks there are. Follows the reader's light or dark.
  */
 import { formatBytes, formatCount, formatPercent, plural } from '../units.js'
-import { DARK, GROUND, LIGHT, textOn } from './palette.js'
+import { DARK, GROUND, isHatched, LIGHT, textOn } from './palette.js'
 import type { Colour, Owner, Picture } from './picture.js'
 import type { Stretch } from './residency.js'
 import { inMemoryText, type Residency } from './residency.js'
@@ -234,10 +234,6 @@ function legend({ owners, stats, info, residency }: Picture, top: number, perLin
 
 function legendText(x: number, y: number, name: string, rest: string): string {
   return `<text x="${x + 22}" y="${y + 11.5}">${escapeText(name)} <tspan fill-opacity=".65">${rest}</tspan></text>`
-}
-
-function isHatched(colour: string): boolean {
-  return colour === 'metadata' || colour === 'log'
 }
 
 function round(value: number): number {

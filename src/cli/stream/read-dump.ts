@@ -81,22 +81,30 @@ async function* dataOf(
   }
 }
 
-function parseVolume({ bytes }: Frame): DumpedVolume {
-  const {
-    uuid,
-    label,
-    created,
-    size,
-    granule,
-    logSize,
-    dataOffset,
-    chunks,
-    heaps,
-    dumped,
-    ...more
-  } = parseJson(bytes, 0) as DumpedVolume
+/** What the first frame says. Nothing else of it is taken over. */
+const FIELDS: { readonly [name in keyof DumpedVolume]: (value: unknown) => boolean } = {
+  uuid: isUuid,
+  label: (value) => value === undefined || isText(value, LIMIT.LABEL),
+  created: isDate,
+  size: isCount,
+  granule: isCount,
+  logSize: isCount,
+  dataOffset: isCount,
+  chunks: isCount,
+  bytes: isCount,
+  heaps: isCount,
+  dumped: isDate,
+}
+
+function parseVolume(frame: Frame): DumpedVolume {
+  const told = parseJson(frame.bytes, 0) as Record<string, unknown>
+  const fields = Object.entries(FIELDS).map(([name, isRight]) => {
+    if (!isRight(told[name])) throw senseless()
+    return [name, told[name]]
+  })
+  const about: DumpedVolume = Object.fromEntries(fields)
+  const { size, granule, logSize, dataOffset, chunks, bytes, heaps } = about
   const isSane =
-    [size, granule, logSize, dataOffset, chunks, more.bytes, heaps].every(isCount) &&
     size >= LIMIT.VOLUME_MIN &&
     logSize >= LIMIT.LOG_MIN &&
     logSize <= LIMIT.LOG &&
@@ -106,27 +114,11 @@ function parseVolume({ bytes }: Frame): DumpedVolume {
     Number.isInteger(Math.log2(granule)) &&
     size / granule < LIMIT.GRANULES + 1 &&
     dataOffset % granule === 0 &&
-    dataOffset + more.bytes <= size &&
-    chunks <= more.bytes / granule &&
-    heaps <= chunks &&
-    isUuid(uuid) &&
-    isDate(created) &&
-    isDate(dumped) &&
-    (label === undefined || isText(label, LIMIT.LABEL))
+    dataOffset + bytes <= size &&
+    chunks <= bytes / granule &&
+    heaps <= chunks
   if (!isSane) throw senseless()
-  return {
-    uuid,
-    label,
-    created,
-    size,
-    granule,
-    logSize,
-    dataOffset,
-    chunks,
-    bytes: more.bytes,
-    heaps,
-    dumped,
-  }
+  return about
 }
 
 /** Adds the chunks of a frame, each behind the one before it and within the volume. */

@@ -206,24 +206,26 @@ function* checkNotAhead(
   )
   if (ahead === -1) return
   const code = 'log-damaged'
-  const places = slotPlaces(geometry!, slot)
   yield {
     code,
     severity: 'error',
-    place: { area: 'chunk-table', copy: ahead === 0 ? 0 : 1, offset: places[0] },
+    place: {
+      area: 'chunk-table',
+      copy: ahead === 0 ? 0 : 1,
+      offset: slotPlaces(geometry!, slot)[0],
+    },
     message: `chunk slot ${slot} is newer than the log knows: a record that changed it was durable and is damaged`,
     // While the end of the log is in doubt its newer state may still be the right one.
     fixes:
       loss !== undefined
         ? []
-        : places.map((offset, copy) => ({
+        : bothMade(
+            geometry!,
             code,
-            place: { area: 'chunk-table', copy: copy as 0 | 1, offset },
-            message: `the ${NAMES[copy as 0 | 1]} copy of chunk slot ${slot} is made what the log says: its newer state belongs to a commit that is lost`,
-            drops: true,
-            offset,
-            bytes: loggedSlots.get(slot)!,
-          })),
+            slot,
+            loggedSlots.get(slot)!,
+            'is made what the log says: its newer state belongs to a commit that is lost',
+          ),
   }
 }
 
@@ -360,7 +362,17 @@ export function rewritten(
   message: string,
 ): PlannedFix[] {
   if (loggedSlots.has(slot) || loss !== undefined) return []
-  return slotPlaces(geometry!, slot).map((offset, copy) => ({
+  return bothMade(geometry!, code, slot, bytes, message)
+}
+
+function bothMade(
+  geometry: Geometry,
+  code: FindingCode,
+  slot: number,
+  bytes: Uint8Array,
+  message: string,
+): PlannedFix[] {
+  return slotPlaces(geometry, slot).map((offset, copy) => ({
     code,
     place: { area: 'chunk-table', copy: copy as 0 | 1, offset },
     message: `the ${NAMES[copy as 0 | 1]} copy of chunk slot ${slot} ${message}`,

@@ -1,12 +1,5 @@
 /** Volumes and chunks as arguments of commands. */
-import {
-  type Backend,
-  type Chunk,
-  type Granularity,
-  printable,
-  Volume,
-  type VolumeArea,
-} from '../index.js'
+import { type Chunk, printable, Volume, type VolumeArea } from '../index.js'
 import { CommandError, EXIT } from './errors.js'
 import { PLINTH, paintError } from './output.js'
 import { formatBytes, plural } from './units.js'
@@ -56,11 +49,6 @@ export function metadataBytes(areas: readonly VolumeArea[]): number {
   return areas
     .filter(({ name }) => name !== 'log' && name !== 'data')
     .reduce((bytes, { size }) => bytes + size, 0)
-}
-
-export interface MediaOptions {
-  readonly backend?: Backend
-  readonly granularity?: Granularity
 }
 
 /** What is on a device, for a question: `a plinth volume 'jobs' of 64 MiB`; undefined for nothing. */

@@ -26,11 +26,12 @@ export function readBytes(
   length: number,
 ): Uint8Array {
   const bytes = new Uint8Array(length)
-  const read = source.kind === 'dax' ? readMapped : readFile
   for (const good of source.badBlocks.around(offset, length)) {
     const from = good.offset - offset
     try {
-      read(fd, source, addon, bytes.subarray(from, from + good.length), good.offset)
+      const into = bytes.subarray(from, from + good.length)
+      if (source.kind === 'dax') readMapped(fd, source, addon, into, good.offset)
+      else readFile(fd, into, good.offset)
     } catch (cause) {
       throw new PlinthError(
         'ERR_DEVICE_IO',
@@ -59,13 +60,7 @@ function readMapped(
   addon.unmap(slot)
 }
 
-function readFile(
-  fd: number,
-  _source: Source,
-  _addon: NativeAddon | undefined,
-  into: Uint8Array,
-  offset: number,
-): void {
+function readFile(fd: number, into: Uint8Array, offset: number): void {
   for (let done = 0; done < into.length; ) {
     const read = fs.readSync(fd, into, done, into.length - done, offset + done)
     if (read === 0) break

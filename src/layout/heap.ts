@@ -68,7 +68,6 @@ export const HEAP_HEADER = defineStruct({
   },
 })
 export const HEAP_ROOT_AT = HEAP_HEADER.fields.root[0]
-export type HeapHeader = Values<typeof HEAP_HEADER.fields>
 
 /** Written once, with the chunk. */
 export const SLAB_HEADER = defineStruct({

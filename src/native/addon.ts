@@ -146,8 +146,6 @@ export const MAP = {
   SYNC: 2,
   /** PROT_READ alone: a store through the buffer is a fault, so only for `flush`-free probing. */
   READ_ONLY: 4,
-  /** MAP_POPULATE. */
-  POPULATE: 8,
 } as const
 
 /** Flags of an extent, from the kernel's include/uapi/linux/fiemap.h. */

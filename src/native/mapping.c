@@ -28,7 +28,7 @@
 #endif
 
 /* MAP in addon.ts has the same numbers. */
-enum { FLAG_PRIVATE = 1, FLAG_SYNC = 2, FLAG_READ_ONLY = 4, FLAG_POPULATE = 8 };
+enum { FLAG_PRIVATE = 1, FLAG_SYNC = 2, FLAG_READ_ONLY = 4 };
 
 int mappable_size(int fd, uint64_t *size) {
   struct statx status;
@@ -76,7 +76,7 @@ napi_value plinth_map(napi_env env, napi_callback_info info) {
   uint32_t slot;
   if (state == NULL || !read_descriptor(env, values[0], &fd) ||
       !read_position(env, values[1], values[2], 1, MAPPING_BYTES_MAX, &offset, &length) ||
-      !read_integer(env, values[3], "flags", 0, 15, &flags))
+      !read_integer(env, values[3], "flags", 0, 7, &flags))
     return NULL;
   if ((flags & FLAG_PRIVATE) && (flags & FLAG_SYNC)) {
     throw_range(env, "The \"flags\" argument must not ask for PRIVATE and SYNC together");
@@ -100,7 +100,6 @@ napi_value plinth_map(napi_env env, napi_callback_info info) {
   int how = (flags & FLAG_PRIVATE) ? MAP_PRIVATE | MAP_NORESERVE
             : (flags & FLAG_SYNC)  ? MAP_SHARED_VALIDATE | MAP_SYNC
                                    : MAP_SHARED;
-  if (flags & FLAG_POPULATE) how |= MAP_POPULATE;
   void *base =
     mmap(NULL, length, PROT_READ | (writable ? PROT_WRITE : 0), how, fd, (off_t)offset);
   if (base == MAP_FAILED) {

@@ -55,7 +55,7 @@ const mistakes: [string, unknown[], string, string][] = [
   ['map', [FD, 0, 8193, 0], RANGE, 'beyond the end of the file'],
   ['map', [FD, 4096, 8192, 0], RANGE, 'beyond the end of the file, by offset'],
   ['map', [FD, 2 ** 53 - 1, 4096, 0], RANGE, 'a sum beyond 2^53'],
-  ['map', [FD, 0, 4096, 16], RANGE, 'an unknown flag'],
+  ['map', [FD, 0, 4096, 8], RANGE, 'an unknown flag'],
   ['map', [FD, 0, 4096, 3], RANGE, 'PRIVATE with SYNC'],
   ['map', [FD, 512, 4096, 0], 'EINVAL', 'an offset within a page'],
   ['map', [FD, 0, 4096, 2], 'EOPNOTSUPP', 'SYNC on a device without DAX'],

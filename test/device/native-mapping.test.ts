@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { MAP } from '../../src/native/addon.js'
 import { directories, native, onNative, pattern, withFile, withMapping } from './native-support.js'
@@ -200,8 +200,7 @@ describe('native: mappings', onNative, () => {
   it('allocate backs a sparse file', () => {
     withFile(64 * PAGE, (fd) => {
       native().allocate(fd, 0, 64 * PAGE)
-      const slot = native().map(fd, 0, 64 * PAGE, MAP.POPULATE)
-      native().unmap(slot)
+      assert.ok(fstatSync(fd).blocks * 512 >= 64 * PAGE)
     })
   })
 

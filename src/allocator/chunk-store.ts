@@ -371,7 +371,7 @@ export class ChunkStore implements ChunkKeeper {
     if (this.context.isBusy) {
       throw new PlinthError('ERR_TX_ACTIVE', 'a chunk cannot be closed inside a transaction')
     }
-    if (this.#flushStores(chunk)) this.log.media.fence()
+    if (this.#flushStores(chunk)) this.log.fence()
     this.#end(chunk)
   }
 
@@ -415,7 +415,7 @@ export class ChunkStore implements ChunkKeeper {
       if (insideOf(chunk).state === 'reserved') this.cancel(chunk)
       else if (this.#flushStores(chunk)) fenceWanted = true
     }
-    if (fenceWanted) this.log.media.fence()
+    if (fenceWanted) this.log.fence()
     for (const chunk of this.#open) if (chunk !== undefined) this.#end(chunk)
     this.#warm?.clear()
   }

@@ -2,7 +2,6 @@
 import { checkBytes, checkInteger, plainBytes } from '../base/arguments.js'
 import { PlinthError, rangeError } from '../base/errors.js'
 import type { Offset } from '../base/units.js'
-import { isObserved, observe } from '../log/diagnostics.js'
 import type { Log } from '../log/log.js'
 import type { Mapping } from '../media/media.js'
 import type { Text } from './chunk-table.js'
@@ -131,8 +130,7 @@ export class Chunk {
    */
   persist(offset: number, length: number): void {
     const { log } = this.#inside.store
-    if (isObserved(log))
-      return void observe('chunk.persist', log, this, this.persist, offset, length)
+    log.diagnostics.enter('chunk.persist')
     checkRange(this, offset, length)
     log.persist(this.#writable(), offset, length)
   }
@@ -143,7 +141,7 @@ export class Chunk {
    */
   flush(offset: number, length: number): void {
     const { log } = this.#inside.store
-    if (isObserved(log)) return void observe('chunk.flush', log, this, this.flush, offset, length)
+    log.diagnostics.enter('chunk.flush')
     checkRange(this, offset, length)
     log.flush(this.#writable(), offset, length)
   }
@@ -155,7 +153,7 @@ export class Chunk {
    */
   write(offset: number, bytes: Uint8Array): void {
     const { log } = this.#inside.store
-    if (isObserved(log)) return void observe('chunk.write', log, this, this.write, offset, bytes)
+    log.diagnostics.enter('chunk.write')
     const length = checkBytes(bytes, 'bytes')
     checkRange(this, offset, length)
     log.write(this.#writable(), offset, plainBytes(bytes, length))
@@ -169,7 +167,7 @@ export class Chunk {
     const { state, store } = this.#inside
     if (state !== 'live') return
     store.log.lifecycle.refuseSubscriber()
-    if (isObserved(store.log)) return void observe('chunk.close', store.log, this, this.close)
+    store.log.diagnostics.enter('chunk.close')
     store.close(this)
   }
 

@@ -8,7 +8,7 @@
 import fs from 'node:fs'
 import { LINE_BYTES } from '../base/units.js'
 import { COUNTER, type Granularity, linesOf, type Mapping, Media } from '../media/media.js'
-import { MAILBOX, type Staging } from '../media/staging.js'
+import { MAILBOX, MAILBOX_FLAG, type Staging } from '../media/staging.js'
 import type { NativeAddon } from '../native/addon.js'
 import { bindStaging } from './commit-call.js'
 import type { Mapper, Sharing } from './mapper.js'
@@ -32,6 +32,8 @@ export class LineMedia extends Media {
   readonly granularity: Granularity
   readonly appendBytes = LINE_BYTES
   readonly unitShift = 6
+  readonly pendingUnitsMax = 65536
+  readonly sharesFences = false
   readonly sizeBytes: number
   readonly #parts: LineMediaParts
   readonly #addon: NativeAddon
@@ -90,6 +92,7 @@ export class LineMedia extends Media {
   }
 
   #bind(staging: Staging): void {
+    staging.mailbox[MAILBOX.FLAGS] = this.#flushes ? 0 : MAILBOX_FLAG.NO_WRITE_BACK
     this.#commitCall = bindStaging(this.#addon, staging)
     this.#bound = staging
   }

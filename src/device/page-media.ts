@@ -50,6 +50,8 @@ export class PageMedia extends Media {
   readonly granularity = 'page'
   readonly appendBytes = PAGE_BYTES
   readonly unitShift = 12
+  readonly pendingUnitsMax = 16384
+  readonly sharesFences = true
   readonly sizeBytes: number
   readonly #parts: PageMediaParts
   readonly #writer: number | undefined

@@ -82,10 +82,10 @@ export function publishObject(space: SlabHeap, pointer: number, at: Location): v
   batch.require(STAGED_BYTES.PUBLISH + (isInline ? length + STAGED_BYTES.INLINE : 0))
   if (isInline) {
     batch.write(chunk.mapping, from, chunk.bytes.subarray(from, from + length))
-  } else if (log.flush(chunk.mapping, from, length)) {
+  } else {
     // The contents first, to nobody's space: a crash here leaves it nobody's. From the record's fence on the
     // object exists, and its contents are durable.
-    log.fence()
+    log.persist(chunk.mapping, from, length)
   }
   chunk.notePersisted(from, length)
   space.stagePublish(chunk, unit, block)

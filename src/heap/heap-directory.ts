@@ -62,10 +62,10 @@ export class HeapDirectory {
     const pointers = new PointerMap(geometry, context.lifecycle)
     const undo = new UndoLog(pointers.chunks, context)
     const largeMappings = new LargeMappings(store)
-    store.log.media.onFailure = () => {
+    store.log.media.onFailure.push(() => {
       pointers.refuseReads()
       store.refuseReads()
-    }
+    })
     this.#ground = { store, context, geometry, seed, pointers, undo, largeMappings }
   }
 
@@ -151,7 +151,7 @@ export class HeapDirectory {
     const chunk = space.addSlabChunk(handle, 0, false, true)
     space.rootChunk = chunk
     try {
-      context.run(() => {
+      context.run('heap.open', () => {
         batch.write(chunk.mapping, 0, encodeHeapHeader({ id, unitBytes, sizes }, seed))
         space.stageChunk(chunk)
       })

@@ -13,7 +13,6 @@ import type { PlinthError } from '../base/errors.js'
 import { WORD } from '../base/units.js'
 import { TYPE_MAX } from '../layout/heap.js'
 import { joinWords } from '../layout/struct.js'
-import { isObserved, observe } from '../log/diagnostics.js'
 import type { TransactionContext } from '../log/transaction-context.js'
 import {
   allocateObject,
@@ -75,10 +74,8 @@ export class Heap {
    * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_TOO_LARGE, ERR_TX_TOO_LARGE, ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   allocate(size: number, type = 0): number {
-    const { log } = this.#space
-    if (isObserved(log)) return observe('heap.allocate', log, this, this.allocate, size, type)
     const context = this.#context
-    const isAlone = context.enter()
+    const isAlone = context.enter('heap.allocate')
     let pointer: number
     try {
       pointer = allocateObject(this.#space, size, type, this.#at, isAlone)
@@ -98,11 +95,9 @@ export class Heap {
    * @throws PlinthError ERR_BAD_POINTER, ERR_TX_TOO_LARGE, ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   free(pointer: number): void {
-    const { log } = this.#space
-    if (isObserved(log)) return void observe('heap.free', log, this, this.free, pointer)
     const context = this.#context
     const at = this.#at
-    const isAlone = context.enter()
+    const isAlone = context.enter('heap.free')
     /** Of a block, that something else of its slab is live: its bit is all that changes. */
     let plain: SlabChunk | undefined
     try {
@@ -124,9 +119,8 @@ export class Heap {
    * @throws PlinthError ERR_NO_SPACE, ERR_CHUNK_TOO_LARGE
    */
   reserve(size: number, type = 0): number {
-    const { log } = this.#space
-    if (isObserved(log)) return observe('heap.reserve', log, this, this.reserve, size, type)
     const space = this.#space
+    this.#context.log.diagnostics.enter('heap.reserve')
     space.store.checkWritable()
     const chunk = space.reserve(size, type, this.#at)
     const { unit, block } = this.#at
@@ -140,16 +134,13 @@ export class Heap {
    * @throws PlinthError ERR_BAD_POINTER when it is no reservation, ERR_TX_TOO_LARGE
    */
   publish(pointer: number): void {
-    const { log } = this.#space
-    if (isObserved(log)) return void observe('heap.publish', log, this, this.publish, pointer)
-    this.#context.run(() => publishObject(this.#space, pointer, this.#at))
+    this.#context.run('heap.publish', () => publishObject(this.#space, pointer, this.#at))
   }
 
   /** Drops a reservation: nothing was or is written. */
   cancel(pointer: number): void {
-    const { log } = this.#space
-    if (isObserved(log)) return void observe('heap.cancel', log, this, this.cancel, pointer)
     const space = this.#space
+    this.#context.log.diagnostics.enter('heap.cancel')
     space.store.checkWritable()
     const chunk = locateReserved(space, pointer, this.#at)
     space.cancel(chunk, this.#at.unit, this.#at.block)
@@ -167,9 +158,7 @@ export class Heap {
    * @throws PlinthError ERR_BAD_POINTER, ERR_TX_TOO_LARGE, ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   setRoot(pointer: number): void {
-    const { log } = this.#space
-    if (isObserved(log)) return void observe('heap.setRoot', log, this, this.setRoot, pointer)
-    this.#context.run(() => setRootObject(this.#space, pointer, this.#at))
+    this.#context.run('heap.setRoot', () => setRootObject(this.#space, pointer, this.#at))
   }
 
   /** Usable bytes of an object: at least what was asked for. */
@@ -276,8 +265,7 @@ export class Heap {
    */
   persist(address: number, length: number): void {
     const { log } = this.#space
-    if (isObserved(log))
-      return void observe('heap.persist', log, this, this.persist, address, length)
+    log.diagnostics.enter('heap.persist')
     checkInteger(length, 'length', 0)
     this.#space.store.checkWritable()
     const chunk = this.#pointers.reach(this.#space, address, length, this.#at)

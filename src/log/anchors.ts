@@ -1,5 +1,4 @@
 /** The two anchors: reading the newer valid one, writing both in an order that always leaves one whole. */
-import { PAGE_BYTES } from '../base/units.js'
 import {
   ANCHOR,
   type Anchor,
@@ -78,7 +77,7 @@ export class Anchors {
   #persist({ mapping, offset }: AnchorPlace): void {
     const media = this.#media
     media.store(mapping, offset, this.#line)
-    media.flush(mapping, offset, media.granularity === 'page' ? PAGE_BYTES : ANCHOR.bytes)
+    media.flush(mapping, offset, 2 ** media.unitShift)
     media.fence()
   }
 }

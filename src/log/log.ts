@@ -24,14 +24,12 @@ import type { Geometry } from '../layout/geometry.js'
 import { RECORD_ALIGN, RECORD_HEADER_BYTES, RECORD_SKIP } from '../layout/record.js'
 import type { Lifecycle } from '../media/lifecycle.js'
 import type { Mapping, Media } from '../media/media.js'
-import { MAILBOX, MAILBOX_FLAG, Staging } from '../media/staging.js'
+import { MAILBOX, Staging } from '../media/staging.js'
 import type { Anchors, AnchorValues } from './anchors.js'
 import { Batch } from './batch.js'
-import { isObserved, type Observed, observe } from './diagnostics.js'
+import type { Diagnostics } from './diagnostics.js'
 import { Home } from './home.js'
 
-/** So many pending units make a checkpoint due although the log has room: they bound its duration. */
-const UNITS_MAX = { line: 65536, page: 16384 }
 /** Raw stores of at most so many bytes over a pending unit are logged; more wait for a checkpoint. */
 const RELOG_BYTES_MAX = 64 * 1024
 
@@ -49,6 +47,7 @@ const RESOLVED = Promise.resolve()
 
 export interface LogStart {
   readonly lifecycle: Lifecycle
+  readonly diagnostics: Diagnostics
   readonly geometry: Geometry
   readonly anchors: Anchors
   readonly seed: number
@@ -61,15 +60,13 @@ export interface LogStart {
   readonly slotCounts: () => SlotCounts
 }
 
-export class Log implements Observed {
+export class Log {
   readonly lifecycle: Lifecycle
+  readonly diagnostics: Diagnostics
   readonly media: Media
   readonly home: Home
   readonly batch: Batch
   checkpoints = 0
-  /** Of which volume messages speak. */
-  volume: Observed['volume'] = { path: '', uuid: '' }
-  isObserving = false
   readonly #staging = new Staging()
   readonly #skip = new Staging(RECORD_ALIGN, 1)
   readonly #anchors: Anchors
@@ -80,7 +77,8 @@ export class Log implements Observed {
   readonly #ringBytes: number
   readonly #ringEnd: Offset
   readonly #unitsMax: number
-  readonly #paged: boolean
+  /** A position with none of these bits is where an append may begin after a fence. */
+  readonly #blockMask: number
   // Numbers from the start: a field that was undefined once makes a new object of every number.
   #head: LogPosition = 0
   #tail: LogPosition = 0
@@ -90,12 +88,13 @@ export class Log implements Observed {
   /** Bytes that may be appended at `#tailAt` without a look at the ring's end or head. */
   #room = 0
   #group: Group | undefined
-  #barrierUnderWay = false
+  #areBarriersUnderWay = false
 
   constructor(start: LogStart) {
     const { lifecycle, geometry } = start
     const { media } = lifecycle
     this.lifecycle = lifecycle
+    this.diagnostics = start.diagnostics
     this.media = media
     this.home = new Home(media)
     this.#anchors = start.anchors
@@ -104,8 +103,8 @@ export class Log implements Observed {
     this.#ringAt = geometry.logAt
     this.#ringBytes = geometry.logBytes
     this.#ringEnd = geometry.logAt + geometry.logBytes
-    this.#paged = media.appendBytes > RECORD_ALIGN
-    this.#unitsMax = media.granularity === 'page' ? UNITS_MAX.page : UNITS_MAX.line
+    this.#blockMask = media.appendBytes - 1
+    this.#unitsMax = media.pendingUnitsMax
     this.batch = new Batch(this.#staging, geometry.logBytes - 2 * media.appendBytes)
     assert(start.position % media.appendBytes === 0)
     this.#head = this.#tail = this.#durable = start.position
@@ -114,7 +113,6 @@ export class Log implements Observed {
     for (const { mailbox } of [this.#staging, this.#skip]) {
       mailbox[MAILBOX.SEED] = seed
       mailbox[MAILBOX.LOG_SLOT] = start.head.slot
-      mailbox[MAILBOX.FLAGS] = media.granularity === 'byte' ? MAILBOX_FLAG.NO_WRITE_BACK : 0
     }
     this.#measureRoom()
   }
@@ -134,42 +132,39 @@ export class Log implements Observed {
 
   /** Commits the batch: durable when it returns. One fence, or one barrier. */
   commit(): void {
-    const staging = this.#staging
-    const span = this.#place(staging)
-    if (this.#paged) this.#commitPaged(staging, span)
-    else {
-      this.media.commit(this.#tailAt, staging)
-      this.#advance(span)
-      this.#durable = this.#tail
-    }
-    this.home.markTargets(staging)
-    this.batch.begin()
-  }
-
-  #commitPaged(staging: Staging, span: number): void {
-    this.media.append(this.#tailAt, staging)
-    this.#advance(span)
-    this.settle()
-    this.media.apply(staging)
+    this.#commit(true)
   }
 
   /**
-   * Commits the batch: visible when it returns, durable when the promise resolves. Those who wait
-   * at the same time share one barrier.
+   * Commits the batch: visible when it returns, durable when the promise resolves. Where a fence waits for a
+   * device those who wait at the same time share one.
    */
   commitAsync(): Promise<void> {
-    if (!this.#paged) {
-      this.commit()
-      return RESOLVED
-    }
+    const isFenced = !this.media.sharesFences
+    this.#commit(isFenced)
+    return isFenced ? RESOLVED : this.#join()
+  }
+
+  /** The way of a record, which is the batch: to its place in the ring, with `isFenced` past its fence, to its home places. */
+  #commit(isFenced: boolean): void {
+    const step = this.diagnostics.begin(isFenced ? 'commit' : 'append')
+    const { media } = this
     const staging = this.#staging
-    const span = this.#place(staging)
-    this.media.append(this.#tailAt, staging)
+    let span = this.#place(staging)
+    if (isFenced) {
+      const end = this.#tail + span
+      const rest = -end & this.#blockMask
+      media.commit(this.#tailAt, staging, rest === 0 ? undefined : this.#skipRecord(end, rest))
+      span += rest
+    } else {
+      media.append(this.#tailAt, staging)
+      media.apply(staging)
+    }
     this.#advance(span)
-    this.media.apply(staging)
+    if (isFenced) this.#durable = this.#tail
     this.home.markTargets(staging)
     this.batch.begin()
-    return this.#join()
+    this.diagnostics.end(step)
   }
 
   /** Resolves when everything appended so far is durable. */
@@ -177,63 +172,52 @@ export class Log implements Observed {
     return this.isUnsettled ? this.#join() : RESOLVED
   }
 
-  /** The barrier that will make everything appended so far durable. */
+  /** The fence that will make everything appended so far durable. */
   #join(): Promise<void> {
     if (this.#group === undefined) {
       this.#group = new Group()
       // A microtask later, so that all that is committed in this turn shares it.
-      if (!this.#barrierUnderWay) queueMicrotask(() => this.#startBarrier())
+      if (!this.#areBarriersUnderWay) queueMicrotask(() => this.#runBarriers())
     }
     return this.#group.promise
   }
 
-  #startBarrier(): void {
-    const group = this.#group
-    if (group === undefined || this.#barrierUnderWay) return
-    this.#group = undefined
-    this.#barrierUnderWay = true
-    const barrier = this.#barrier()
-    const upTo = this.#tail
-    barrier.then(
-      () => {
-        this.#barrierUnderWay = false
-        this.#durable = Math.max(this.#durable, upTo)
-        group.resolve()
-        this.#startBarrier()
-      },
-      (reason) => {
-        this.#barrierUnderWay = false
-        group.reject(reason)
-        this.#group?.reject(reason)
-        this.#group = undefined
-      },
-    )
+  /** One barrier after the other until nobody waits: who joins while one is under way shares the next. */
+  async #runBarriers(): Promise<void> {
+    this.#areBarriersUnderWay = true
+    for (let group = this.#group; group !== undefined; group = this.#group) {
+      this.#group = undefined
+      await this.#barrier().then(group.resolve, group.reject)
+    }
+    this.#areBarriersUnderWay = false
   }
 
-  #barrier(): Promise<void> {
-    if (isObserved(this)) return observe('barrier', this, this, this.#barrier)
+  async #barrier(): Promise<void> {
+    if (!this.isUnsettled) return
+    const step = this.diagnostics.begin('barrier', 'transactAsync')
     this.#pad()
-    return this.media.fenceAsync()
+    const upTo = this.#tail
+    await this.media.fenceAsync()
+    this.#durable = Math.max(this.#durable, upTo)
+    this.diagnostics.end(step)
   }
 
-  /** Makes everything appended so far durable, now. No barrier when it is. */
+  /** Makes everything appended so far durable, now. No fence when it is. */
   settle(): void {
     if (this.isUnsettled) this.fence()
   }
 
   /** Makes everything appended and flushed so far durable, now. One fence, or one barrier. */
   fence(): void {
+    const step = this.diagnostics.begin('barrier')
+    this.#fence()
+    this.diagnostics.end(step)
+  }
+
+  #fence(): void {
     this.#pad()
-    try {
-      this.media.fence()
-    } catch (error) {
-      this.#group?.reject(error)
-      this.#group = undefined
-      throw error
-    }
+    this.media.fence()
     this.#durable = this.#tail
-    this.#group?.resolve()
-    this.#group = undefined
   }
 
   /**
@@ -243,11 +227,20 @@ export class Log implements Observed {
    * log: replay would put the older, logged bytes over it. Its present bytes go through the log.
    */
   persist(mapping: Mapping, offset: number, length: number): void {
-    if (this.flush(mapping, offset, length)) this.fence()
+    const step = this.diagnostics.begin('persist')
+    if (this.#flush(mapping, offset, length)) this.#fence()
+    this.diagnostics.end(step)
   }
 
-  /** The first half of `persist`. Returns whether a fence is still wanted. */
-  flush(mapping: Mapping, offset: number, length: number): boolean {
+  /** The first half of `persist`. */
+  flush(mapping: Mapping, offset: number, length: number): void {
+    const step = this.diagnostics.begin('flush')
+    this.#flush(mapping, offset, length)
+    this.diagnostics.end(step)
+  }
+
+  /** Returns whether a fence is still wanted. */
+  #flush(mapping: Mapping, offset: number, length: number): boolean {
     if (length === 0) return true
     if (this.home.isPending(mapping, offset, length)) {
       if (this.batch.isEmpty && length <= RELOG_BYTES_MAX && length <= this.#ringBytes / 4) {
@@ -266,25 +259,31 @@ export class Log implements Observed {
   /** Copies bytes into a mapping and makes them durable. */
   write(mapping: Mapping, offset: number, source: Uint8Array): void {
     if (source.length === 0) return
+    const step = this.diagnostics.begin('persist')
     if (this.home.isPending(mapping, offset, source.length)) this.checkpoint()
     this.settle()
     this.media.write(mapping, offset, source)
     this.media.fence()
+    this.diagnostics.end(step)
   }
 
   /** Zeroes a range, durably. */
   zero(mapping: Mapping, offset: number, length: number): void {
+    const step = this.diagnostics.begin('persist')
     if (this.home.isPending(mapping, offset, length)) this.checkpoint()
     this.settle()
     this.media.zero(mapping, offset, length)
     this.media.fence()
+    this.diagnostics.end(step)
   }
 
   /** Flushes every store of the program to a mapping: durable after the next `fence`. */
   flushStores(mapping: Mapping): void {
+    const step = this.diagnostics.begin('flush')
     if (this.home.hasPending(mapping)) this.checkpoint()
     this.settle()
     this.media.flushStores(mapping)
+    this.diagnostics.end(step)
   }
 
   /** Makes all home places durable, so that the whole log can be used again. */
@@ -293,6 +292,7 @@ export class Log implements Observed {
   }
 
   #checkpoint(next: LogPosition, state: number = ANCHOR_STATE.OPEN): void {
+    const step = this.diagnostics.begin('checkpoint')
     this.media.checkLength()
     // 1. The records first: a home place must never be ahead of its record.
     this.settle()
@@ -311,6 +311,7 @@ export class Log implements Observed {
     this.#tailAt = this.#ringAt + (tail % this.#ringBytes)
     this.#measureRoom()
     this.checkpoints++
+    this.diagnostics.end(step)
   }
 
   /** Finds the place of a record and writes its header; returns the bytes it takes in the ring. */
@@ -338,14 +339,12 @@ export class Log implements Observed {
   }
 
   #makeRoom(span: number): void {
-    // A block of a page device may end behind the record: its skip record needs room as well.
-    const wanted = this.#paged ? span + this.media.appendBytes : span
-    const skipped = this.#skippedFor(wanted)
-    const tooFull = this.usedBytes + skipped + wanted > this.#ringBytes
+    const skipped = this.#skippedFor(span)
+    const tooFull = this.usedBytes + skipped + span > this.#ringBytes
     if (tooFull || this.home.units > this.#unitsMax) {
       this.settle()
       // An empty ring may begin anywhere: behind the end if the record does not fit before it.
-      this.#checkpoint(this.#tail + this.#skippedFor(wanted))
+      this.#checkpoint(this.#tail + this.#skippedFor(span))
     } else if (skipped > 0) {
       this.#skipTo(skipped)
     }
@@ -353,16 +352,15 @@ export class Log implements Observed {
     assert(this.#room >= span)
   }
 
-  /** Bytes left unused at the end of the ring when a record of `wanted` bytes comes next. */
-  #skippedFor(wanted: number): number {
+  /** Bytes left unused at the end of the ring when a record of `span` bytes comes next. */
+  #skippedFor(span: number): number {
     const toEnd = this.#ringEnd - this.#tailAt
-    return wanted > toEnd ? toEnd : 0
+    return span > toEnd ? toEnd : 0
   }
 
+  /** Head and end of the ring are where a block ends: a record that fits before them does so with what fills its block. */
   #measureRoom(): void {
-    const toEnd = this.#ringEnd - this.#tailAt
-    const free = this.#ringBytes - this.usedBytes
-    this.#room = Math.min(toEnd, free) - (this.#paged ? this.media.appendBytes : 0)
+    this.#room = Math.min(this.#ringEnd - this.#tailAt, this.#ringBytes - this.usedBytes)
   }
 
   #advance(span: number): void {
@@ -379,22 +377,27 @@ export class Log implements Observed {
 
   /** Ends the block, so that the next append begins a new one. */
   #pad(): void {
-    const rest = alignUp(this.#tail, this.media.appendBytes) - this.#tail
+    const rest = -this.#tail & this.#blockMask
     if (rest > 0) this.#skipTo(rest)
   }
 
   /** Appends a skip record of `bytes`. */
   #skipTo(bytes: number): void {
-    const { u32 } = this.#skip
-    const tail = this.#tail
-    const low = tail >>> 0
+    this.media.append(this.#tailAt, this.#skipRecord(this.#tail, bytes))
+    this.#advance(bytes)
+  }
+
+  /** A skip record of `bytes`, for `position`. */
+  #skipRecord(position: LogPosition, bytes: number): Staging {
+    const skip = this.#skip
+    const { u32 } = skip
+    const low = position >>> 0
     u32[1] = bytes
     u32[2] = low
-    u32[3] = ((tail - low) * (1 / WORD)) | RECORD_SKIP
+    u32[3] = ((position - low) * (1 / WORD)) | RECORD_SKIP
     this.#writeSettled(u32)
-    this.#skip.bytes = RECORD_HEADER_BYTES
-    this.media.append(this.#tailAt, this.#skip)
-    this.#advance(bytes)
+    skip.bytes = RECORD_HEADER_BYTES
+    return skip
   }
 }
 

@@ -17,6 +17,7 @@
 import { argumentTypeError, argumentValueError, PlinthError } from '../base/errors.js'
 import type { Lifecycle } from '../media/lifecycle.js'
 import type { Batch } from './batch.js'
+import type { Diagnostics, Operation } from './diagnostics.js'
 import type { Log } from './log.js'
 
 /**
@@ -90,6 +91,7 @@ export class TransactionContext {
   readonly log: Log
   readonly batch: Batch
   readonly lifecycle: Lifecycle
+  readonly #diagnostics: Diagnostics
   chunks: Structure = NO_STRUCTURE
   heaps: Structure = NO_STRUCTURE
   readonly #joined: Participant[] = []
@@ -108,6 +110,7 @@ export class TransactionContext {
     this.log = log
     this.batch = log.batch
     this.lifecycle = log.lifecycle
+    this.#diagnostics = log.diagnostics
   }
 
   /** Whether a transaction is under way to which changes may be staged. */
@@ -129,9 +132,10 @@ export class TransactionContext {
    * Begins a transaction.
    * @throws PlinthError ERR_TX_ACTIVE, ERR_READ_ONLY, ERR_VOLUME_CLOSED, ERR_VOLUME_FAILED
    */
-  begin(): void {
+  begin(operation: Operation): void {
     this.lifecycle.checkWritable()
     if (this.#phase !== IDLE) throw transactionActive()
+    this.#diagnostics.enterTransaction(operation)
     // The batch is empty: whoever ended the last one has begun it.
     this.#phase = ACTIVE
     underWay++
@@ -143,13 +147,13 @@ export class TransactionContext {
    * @throws PlinthError as `begin`; ERR_TX_ACTIVE when the transaction under way is another volume's, to which this
    *   call would not belong
    */
-  enter(): boolean {
+  enter(operation: Operation): boolean {
     if (this.#phase === ACTIVE) {
       this.lifecycle.checkWritable()
       return false
     }
     this.checkAlone()
-    this.begin()
+    this.begin(operation)
     return true
   }
 
@@ -168,8 +172,8 @@ export class TransactionContext {
   }
 
   /** Runs `stage`, which changes all or throws and nothing, as part of the transaction under way or as one of its own. */
-  run<T>(stage: () => T): T {
-    if (!this.enter()) return stage()
+  run<T>(operation: Operation, stage: () => T): T {
+    if (!this.enter(operation)) return stage()
     let result: T
     try {
       result = stage()
@@ -334,6 +338,7 @@ export class TransactionContext {
     this.isStructural = false
     this.#phase = IDLE
     underWay--
+    this.#diagnostics.leaveTransaction()
   }
 }
 

@@ -19,7 +19,7 @@
  */
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
-import { LINE_BYTES, type Offset } from '../base/units.js'
+import { alignUp, LINE_BYTES, type Offset } from '../base/units.js'
 import { type BadBlocks, NO_BAD_BLOCKS } from './bad-blocks.js'
 import { MAILBOX, type Staging, TARGET_WORDS } from './staging.js'
 
@@ -99,6 +99,10 @@ export abstract class Media {
   abstract readonly appendBytes: number
   /** log2 of the unit in which home places are written back. */
   abstract readonly unitShift: number
+  /** So many pending units make a checkpoint due although the log has room: they bound its duration. */
+  abstract readonly pendingUnitsMax: number
+  /** Whether a fence waits for a device: then those who wait at the same time share one, off the event loop. */
+  abstract readonly sharesFences: boolean
   readonly counters: Float64Array = new Float64Array(Object.keys(COUNTER).length)
   readonly mappings: (Mapping | undefined)[] = []
   /** Known when the device was opened. Callers keep off them: loads and stores there are faults. */
@@ -106,7 +110,7 @@ export abstract class Media {
   /** Why nothing may be written any more. */
   failure: Error | undefined
   /** Called when `failure` is set. */
-  onFailure: () => void = () => {}
+  readonly onFailure: (() => void)[] = []
 
   /**
    * Asked before places at the end are stored to: behind the end of a device that became shorter that is a
@@ -182,10 +186,14 @@ export abstract class Media {
     }
   }
 
-  /** The whole way of a record on byte-addressable media: append, fence, apply. One fence. */
-  commit(at: Offset, staging: Staging): void {
+  /**
+   * The whole way of a record: append, fence, apply. One fence. `skip` is the record that fills its block, where it
+   * does not end with one.
+   */
+  commit(at: Offset, staging: Staging, skip: Staging | undefined): void {
     // 1. Append. A torn record is harmless: its checksum fails and replay stops before it.
     this.append(at, staging)
+    if (skip !== undefined) this.append(at + alignUp(staging.bytes, LINE_BYTES), skip)
     // 2. Fence. From here on the batch has happened: recovery replays it.
     this.fence()
     // 3. Home places. Lost at a crash; the log has them until a checkpoint has flushed them.
@@ -217,7 +225,7 @@ export abstract class Media {
         'a write to the device failed; close the volume and open it again: recovery decides what was kept',
         { cause },
       )
-      this.onFailure()
+      for (const act of this.onFailure) act()
     }
     return this.failure as PlinthError
   }

@@ -64,6 +64,8 @@ export class SimulatedMedia extends Media {
   readonly sizeBytes: number
   readonly appendBytes: number
   readonly unitShift: number
+  readonly pendingUnitsMax: number
+  readonly sharesFences: boolean
   /** Bytes of a unit of the crash model. */
   readonly unitBytes: number
   /** What loads see; on page granularity what the kernel has been handed. */
@@ -111,6 +113,8 @@ export class SimulatedMedia extends Media {
     this.sizeBytes = image.length
     this.appendBytes = this.#paged ? PAGE_BYTES : LINE_BYTES
     this.unitShift = this.#paged ? 12 : 6
+    this.pendingUnitsMax = this.#paged ? 16384 : 65536
+    this.sharesFences = this.#paged
     this.unitBytes = this.#paged ? SECTOR_BYTES : LINE_BYTES
     this.#visible = Image.copyOf(image)
     this.#mapped = this.#paged ? Image.copyOf(image) : this.#visible

@@ -43,17 +43,19 @@ export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
   const lifecycle = new Lifecycle(media, readOnly)
   media.opening = true
   try {
-    return new Volume(
-      {
-        path: ':memory:',
+    const path = ':memory:'
+    return new Volume({
+      ...loadVolume({ path, lifecycle, found, alignBytes: 4096, warmBytes: 0 }),
+      standing: {
+        path,
         kind: 'memory',
         backend: 'memory',
         readable,
         residentBytes: () => undefined,
         close: () => media.close(),
       },
-      loadVolume({ lifecycle, found, alignBytes: 4096, warmBytes: 0 }),
-    )
+      ownedAreReachable: readOnly,
+    })
   } finally {
     media.opening = false
   }

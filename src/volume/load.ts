@@ -3,24 +3,28 @@
  * they are believed; nothing is written before all of them were.
  */
 import { performance } from 'node:perf_hooks'
+import { ChunkChanges } from '../allocator/chunk-changes.js'
 import { ChunkStore } from '../allocator/chunk-store.js'
 import { ChunkTable } from '../allocator/chunk-table.js'
 import { PlinthError } from '../base/errors.js'
 import { alignUp, type LogPosition, type Offset, PAGE_BYTES } from '../base/units.js'
 import type { Readable } from '../check/inspection.js'
 import { findIntruder, nameBoth } from '../check/intruder.js'
+import { HeapDirectory } from '../heap/heap-directory.js'
 import { ANCHOR, ANCHOR_STATE, decodeAnchor, POSITION_RESTART } from '../layout/anchor.js'
 import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
 import { followSuperblock, unwritableFeatures } from '../layout/refusal.js'
 import {
   decodeSuperblock,
   encodeSuperblock,
+  formatUuid,
   isSameSuperblock,
   type Superblock,
   type SuperblockDefect,
   secondSuperblockAt,
   volumeSeed,
 } from '../layout/superblock.js'
+import { Diagnostics } from '../log/diagnostics.js'
 import { Home } from '../log/home.js'
 import { Log } from '../log/log.js'
 import { logOf } from '../log/replay.js'
@@ -35,6 +39,7 @@ import {
   replay,
   replayToMemory,
 } from '../recovery/recover.js'
+import { Transaction } from '../transaction/transaction.js'
 import { type Areas, mapAreas } from './areas.js'
 
 /** What recovery found and did when the volume was opened. */
@@ -71,6 +76,9 @@ export interface Loaded {
   readonly table: ChunkTable
   readonly context: TransactionContext
   readonly store: ChunkStore
+  readonly chunks: ChunkChanges
+  readonly heaps: HeapDirectory
+  readonly transaction: Transaction
   readonly recovery: Recovery
 }
 
@@ -196,6 +204,8 @@ function wasClosed(device: Readable, { superblock, geometry }: Found): boolean {
 }
 
 export interface LoadOptions {
+  /** Of the device, as messages name it. */
+  readonly path: string
   readonly lifecycle: Lifecycle
   readonly found: Found
   readonly alignBytes: number
@@ -209,9 +219,11 @@ export interface LoadOptions {
 /** Recovers the volume on media and makes its parts. */
 export function loadVolume(options: LoadOptions): Loaded {
   const started = performance.now()
-  const { lifecycle, found, salvage = false } = options
+  const { path, lifecycle, found, salvage = false } = options
   const { media, readOnly } = lifecycle
   const { superblock, geometry } = found
+  const diagnostics = new Diagnostics(lifecycle, { path, uuid: formatUuid(superblock.uuid) })
+  const step = diagnostics.begin('recovery')
   if (geometry.granuleBytes % options.alignBytes !== 0) {
     throw new PlinthError(
       'ERR_BACKEND_LIMIT',
@@ -263,6 +275,7 @@ export function loadVolume(options: LoadOptions): Loaded {
   }
   const log = new Log({
     lifecycle,
+    diagnostics,
     geometry,
     anchors: areas.anchors,
     seed,
@@ -280,6 +293,8 @@ export function loadVolume(options: LoadOptions): Loaded {
     zeroBadBlocks: options.zeroBadBlocks ?? false,
     onMap: read && ((mapping) => read.changes.applyTo(mapping.bytes, mapping.offset)),
   })
+  const heaps = new HeapDirectory(store, context, geometry, seed)
+  diagnostics.end(step)
   return {
     superblock,
     geometry,
@@ -288,6 +303,9 @@ export function loadVolume(options: LoadOptions): Loaded {
     table,
     context,
     store,
+    chunks: new ChunkChanges(store, context),
+    heaps,
+    transaction: new Transaction(store, heaps, context),
     recovery: {
       clean: anchor.state === ANCHOR_STATE.CLOSED && replayed.records === 0,
       recordsReplayed: replayed.records,

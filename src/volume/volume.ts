@@ -1,7 +1,7 @@
 /** The volume: the front door. */
 import type { Chunk } from '../allocator/chunk.js'
 import { insideOf } from '../allocator/chunk.js'
-import { ChunkChanges } from '../allocator/chunk-changes.js'
+import type { ChunkChanges } from '../allocator/chunk-changes.js'
 import type { AllocateOptions } from '../allocator/chunk-store.js'
 import { checkPath } from '../base/arguments.js'
 import { PlinthError } from '../base/errors.js'
@@ -14,15 +14,13 @@ import type { DeviceKind } from '../device/identify.js'
 import type { Backend } from '../device/mapper.js'
 import type { VolumeRange } from '../device/residency.js'
 import type { Heap } from '../heap/heap.js'
-import { HeapDirectory, type HeapOptions } from '../heap/heap-directory.js'
+import type { HeapDirectory, HeapOptions } from '../heap/heap-directory.js'
 import { ANCHOR_STATE } from '../layout/anchor.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
-import { formatUuid, volumeSeed } from '../layout/superblock.js'
-import { isObserved, observe } from '../log/diagnostics.js'
 import type { Log } from '../log/log.js'
 import type { TransactionContext } from '../log/transaction-context.js'
 import { Lifecycle } from '../media/lifecycle.js'
-import { Transaction } from '../transaction/transaction.js'
+import type { Transaction } from '../transaction/transaction.js'
 import { checkWork, refusePromise } from '../transaction/work.js'
 import { chunksOf, infoOf, statsOf } from './describe.js'
 import { formatDevice } from './format.js'
@@ -42,7 +40,7 @@ import { checkPlaced, complete, formatIncomplete, type RestoreOptions } from './
 import { wipeDevice } from './wipe.js'
 
 /** What a volume stands on: a device, or media of a test. */
-interface Standing {
+export interface Standing {
   readonly path: string
   readonly kind: DeviceKind | 'memory'
   readonly backend: Backend | 'memory'
@@ -51,6 +49,13 @@ interface Standing {
   /** Undefined where there is no page cache, or the kernel does not tell. */
   residentBytes(ranges: readonly VolumeRange[]): number[] | undefined
   close(): void
+}
+
+/** What a volume is made of. */
+export interface VolumeParts extends Loaded {
+  readonly standing: Standing
+  /** Whether `ownedChunk` gives chunks of heaps. */
+  readonly ownedAreReachable: boolean
 }
 
 /** A volume that is being restored. */
@@ -76,16 +81,13 @@ export interface Restore {
  * opened again: what the device has kept is then for recovery to find out.
  */
 export class Volume {
-  readonly #standing: Standing
-  readonly #loaded: Loaded
+  readonly #parts: VolumeParts
   readonly #lifecycle: Lifecycle
   readonly #log: Log
   readonly #context: TransactionContext
   readonly #chunks: ChunkChanges
   readonly #heaps: HeapDirectory
   readonly #transaction: Transaction
-  /** Whether `ownedChunk` gives chunks of heaps. */
-  #ownedAreReachable: boolean
 
   /**
    * Makes a volume of a device: a file (created when it does not exist and `size` is given), a
@@ -131,6 +133,7 @@ export class Volume {
       const { kind, alignBytes } = device
       const lifecycle = new Lifecycle(media, readOnly)
       const loaded = loadVolume({
+        path,
         lifecycle,
         found,
         alignBytes,
@@ -138,8 +141,9 @@ export class Volume {
         zeroBadBlocks,
         salvage,
       })
-      return new Volume(
-        {
+      return new Volume({
+        ...loaded,
+        standing: {
           path,
           kind,
           backend: device.backend,
@@ -147,8 +151,8 @@ export class Volume {
           residentBytes: (ranges) => device.residentBytes(ranges),
           close: () => device.close(),
         },
-        loaded,
-      )
+        ownedAreReachable: readOnly || restoring,
+      })
     } catch (error) {
       device.close()
       throw error
@@ -166,7 +170,6 @@ export class Volume {
     const { backend, granularity, unsafeGranularity } = options ?? {}
     const open = { backend, granularity, unsafeGranularity, warmBytes: 0 }
     const volume = Volume.#open(path, open, true)
-    volume.#ownedAreReachable = true
     return {
       volume,
       place: (chunks) => {
@@ -219,18 +222,14 @@ export class Volume {
   }
 
   /** @internal Volumes come from `open`. */
-  constructor(standing: Standing, loaded: Loaded) {
-    const { store, geometry, superblock, log, context, lifecycle } = loaded
-    this.#standing = standing
-    this.#loaded = loaded
-    this.#lifecycle = lifecycle
-    this.#log = log
-    this.#context = context
-    this.#ownedAreReachable = lifecycle.readOnly
-    log.volume = { path: standing.path, uuid: formatUuid(superblock.uuid) }
-    this.#chunks = new ChunkChanges(store, context)
-    this.#heaps = new HeapDirectory(store, context, geometry, volumeSeed(superblock.uuid))
-    this.#transaction = new Transaction(store, this.#heaps, context)
+  constructor(parts: VolumeParts) {
+    this.#parts = parts
+    this.#lifecycle = parts.lifecycle
+    this.#log = parts.log
+    this.#context = parts.context
+    this.#chunks = parts.chunks
+    this.#heaps = parts.heaps
+    this.#transaction = parts.transaction
   }
 
   /** False after `close`. */
@@ -250,12 +249,12 @@ export class Volume {
 
   /** What this volume is and how it is used. Can be asked of a closed one too. */
   get info(): VolumeInfo {
-    return infoOf(this.#standing, this.#loaded)
+    return infoOf(this.#parts.standing, this.#parts)
   }
 
   /** What recovery did when the volume was opened. */
   get recovery(): Recovery {
-    return this.#loaded.recovery
+    return this.#parts.recovery
   }
 
   /**
@@ -265,7 +264,7 @@ export class Volume {
    */
   stats(): VolumeStats {
     this.#lifecycle.checkOpen()
-    return statsOf(this.#loaded)
+    return statsOf(this.#parts)
   }
 
   /**
@@ -275,9 +274,8 @@ export class Volume {
    *   ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   allocate(options: AllocateOptions): Chunk {
-    if (isObserved(this.#log)) return observe('allocate', this.#log, this, this.allocate, options)
     const context = this.#context
-    const isAlone = context.enter()
+    const isAlone = context.enter('allocate')
     let chunk: Chunk
     try {
       chunk = this.#chunks.allocate(options)
@@ -297,9 +295,8 @@ export class Volume {
    * @throws PlinthError ERR_CHUNK_CLOSED, ERR_TX_TOO_LARGE, ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   free(chunk: Chunk): void {
-    if (isObserved(this.#log)) return void observe('free', this.#log, this, this.free, chunk)
     const context = this.#context
-    const isAlone = context.enter()
+    const isAlone = context.enter('free')
     try {
       this.#chunks.free(chunk)
       if (isAlone) context.commit()
@@ -317,10 +314,7 @@ export class Volume {
    *   ERR_READ_ONLY, ERR_VOLUME_FAILED
    */
   rename(chunk: Chunk, name: string | undefined): void {
-    if (isObserved(this.#log)) {
-      return void observe('rename', this.#log, this, this.rename, chunk, name)
-    }
-    this.#context.run(() => this.#chunks.rename(chunk, name))
+    this.#context.run('rename', () => this.#chunks.rename(chunk, name))
   }
 
   /**
@@ -329,9 +323,9 @@ export class Volume {
    * @throws PlinthError as `allocate`
    */
   reserve(options: AllocateOptions): Chunk {
-    if (isObserved(this.#log)) return observe('reserve', this.#log, this, this.reserve, options)
+    this.#log.diagnostics.enter('reserve')
     this.#lifecycle.checkWritable()
-    return this.#loaded.store.reserve(options)
+    return this.#parts.store.reserve(options)
   }
 
   /**
@@ -340,20 +334,19 @@ export class Volume {
    * @throws PlinthError ERR_CHUNK_EXISTS when it is not a reservation, ERR_TX_TOO_LARGE
    */
   publish(chunk: Chunk): void {
-    if (isObserved(this.#log)) return void observe('publish', this.#log, this, this.publish, chunk)
-    this.#context.run(() => this.#chunks.publish(chunk))
+    this.#context.run('publish', () => this.#chunks.publish(chunk))
   }
 
   /** Drops a reservation: nothing was or is written. */
   cancel(chunk: Chunk): void {
-    if (isObserved(this.#log)) return void observe('cancel', this.#log, this, this.cancel, chunk)
+    this.#log.diagnostics.enter('cancel')
     this.#lifecycle.checkWritable()
-    this.#loaded.store.check(chunk)
+    this.#parts.store.check(chunk)
     this.#context.checkIdle()
     if (insideOf(chunk).state !== 'reserved') {
       throw new PlinthError('ERR_CHUNK_EXISTS', `chunk ${chunk.id} is not a reservation`)
     }
-    this.#loaded.store.cancel(chunk)
+    this.#parts.store.cancel(chunk)
   }
 
   /**
@@ -375,7 +368,7 @@ export class Volume {
    */
   findChunk(nameOrId: string | number): Chunk | undefined {
     this.#lifecycle.checkOpen()
-    const chunk = this.#loaded.store.find(nameOrId)
+    const chunk = this.#parts.store.find(nameOrId)
     if (chunk?.type?.startsWith(OWN_TYPE_PREFIX)) {
       throw new PlinthError(
         'ERR_CHUNK_OWNED',
@@ -392,8 +385,8 @@ export class Volume {
    */
   ownedChunk(id: number): Chunk {
     this.#lifecycle.checkOpen()
-    if (!this.#ownedAreReachable) return this.chunk(id)
-    const chunk = typeof id === 'number' ? this.#loaded.store.find(id) : undefined
+    if (!this.#parts.ownedAreReachable) return this.chunk(id)
+    const chunk = typeof id === 'number' ? this.#parts.store.find(id) : undefined
     if (chunk === undefined) {
       throw new PlinthError('ERR_CHUNK_NOT_FOUND', `there is no chunk with id ${id}`)
     }
@@ -406,8 +399,7 @@ export class Volume {
    * @throws PlinthError ERR_NO_SPACE, ERR_TX_ACTIVE when one would be made inside a transaction, ERR_HEAP_CLASSES, ERR_HEAP_NOT_FOUND (readers), ERR_VOLUME_CORRUPT
    */
   heap(name: string, options?: HeapOptions): Heap {
-    if (isObserved(this.#log))
-      return observe('heap.open', this.#log, this, this.heap, name, options)
+    this.#log.diagnostics.enter('heap.open')
     this.#lifecycle.checkOpen()
     return this.#heaps.open(name, options, this.#lifecycle.readOnly)
   }
@@ -424,7 +416,7 @@ export class Volume {
   /** All chunks, lowest offset first. */
   chunks(): ChunkInfo[] {
     this.#lifecycle.checkOpen()
-    return chunksOf(this.#loaded)
+    return chunksOf(this.#parts)
   }
 
   /**
@@ -439,8 +431,8 @@ export class Volume {
    */
   residentBytes(ranges: readonly VolumeRange[]): number[] | undefined {
     this.#lifecycle.checkOpen()
-    checkRanges(ranges, this.#loaded.geometry.sizeBytes)
-    return this.#standing.residentBytes(ranges)
+    checkRanges(ranges, this.#parts.geometry.sizeBytes)
+    return this.#parts.standing.residentBytes(ranges)
   }
 
   /**
@@ -451,10 +443,9 @@ export class Volume {
    * @throws PlinthError ERR_TX_ACTIVE, ERR_TX_PROMISE, ERR_TX_TOO_LARGE, and whatever the function throws
    */
   transact<T>(work: (tx: Transaction) => T): T {
-    if (isObserved(this.#log)) return observe('transact', this.#log, this, this.transact<T>, work)
     checkWork(work)
     const context = this.#context
-    context.begin()
+    context.begin('transact')
     let result: T
     try {
       result = work(this.#transaction)
@@ -474,12 +465,10 @@ export class Volume {
    * once to what follows; a later transaction is never durable before an earlier one.
    */
   transactAsync<T>(work: (tx: Transaction) => T): Promise<T> {
-    if (isObserved(this.#log))
-      return observe('transactAsync', this.#log, this, this.transactAsync<T>, work)
     const context = this.#context
     try {
       checkWork(work)
-      context.begin()
+      context.begin('transactAsync')
     } catch (error) {
       return Promise.reject(error)
     }
@@ -523,7 +512,7 @@ export class Volume {
 
   /** Orders every `chunk.flush` before it: what was flushed is durable when it returns. */
   fence(): void {
-    if (isObserved(this.#log)) return void observe('fence', this.#log, this, this.fence)
+    this.#log.diagnostics.enter('fence')
     this.#lifecycle.checkWritable()
     this.#log.fence()
   }
@@ -533,7 +522,7 @@ export class Volume {
    * next recovery short.
    */
   checkpoint(): void {
-    if (isObserved(this.#log)) return void observe('checkpoint', this.#log, this, this.checkpoint)
+    this.#log.diagnostics.enter('checkpoint')
     this.#lifecycle.checkWritable()
     this.#log.checkpoint()
   }
@@ -544,12 +533,12 @@ export class Volume {
    * @returns the findings; none when all is well
    */
   check(): Finding[] {
-    if (isObserved(this.#log)) return observe('check', this.#log, this, this.check)
+    this.#log.diagnostics.enter('check')
     this.#lifecycle.checkOpen()
     this.#context.checkIdle()
-    const { table, store, log } = this.#loaded
+    const { table, store, log } = this.#parts
     if (!this.#lifecycle.readOnly) log.settle()
-    return checkDevice(this.#standing.readable, {
+    return checkDevice(this.#parts.standing.readable, {
       table,
       isReserved: (slot) => insideOf(store.handle(slot)).state === 'reserved',
       heaps: this.#heaps.spaces(),
@@ -566,10 +555,10 @@ export class Volume {
   close(): void {
     if (this.#lifecycle.isClosed) return
     this.#lifecycle.refuseSubscriber()
-    if (isObserved(this.#log)) return void observe('close', this.#log, this, this.close)
+    this.#log.diagnostics.enter('close')
     this.#context.checkIdle()
     this.#lifecycle.close()
-    const { store, log } = this.#loaded
+    const { store, log } = this.#parts
     release(this.#lifecycle.media.failure, [
       // Before stores of chunks would make a file that was cut as long as it was.
       () => void (this.#lifecycle.mayWrite && log.media.checkLength()),
@@ -577,7 +566,7 @@ export class Volume {
       () => store.closeAll(),
       // As it was left where not all could be made durable: the next opening recovers.
       (first) => void (this.#lifecycle.readOnly || first || log.checkpoint(ANCHOR_STATE.CLOSED)),
-      () => this.#standing.close(),
+      () => this.#parts.standing.close(),
     ])
   }
 

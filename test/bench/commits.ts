@@ -243,7 +243,7 @@ function commitBare(scratch: Scratch, name: string): Case {
   const tx = volume.transact((tx) => ({ tx })).tx
   let done = 0
   const once = () => {
-    context.begin()
+    context.begin('transact')
     tx.write(chunk, inOrder(done++), bytes)
     context.commit()
     context.finish()

@@ -8,11 +8,11 @@ const SECONDS_MAX = 60
 
 /** Of each class the most telling one. */
 const KNOWN_BAD = [
-  ['a missing fence of a commit', 'skip fence of Log.fence for Log.settle'],
-  ['a late fence of a persist', 'delay fence of Log.fence for Log.persist'],
-  ['a missing write-back of a raw store', 'skip flush of Log.flush for Log.persist'],
+  ['a missing fence of a commit', 'skip fence of #commit for Log.commit'],
+  ['a late fence of a persist', 'delay fence of #fence for Log.persist'],
+  ['a missing write-back of a raw store', 'skip flush of #flush for Log.persist'],
   ['a late write-back of a home place', 'delay flush of Home.persist for #checkpoint'],
-  ['a record appended after its fence', 'delay append of Log.commit for TransactionContext.commit'],
+  ['a record appended after its fence', 'delay append of #commit for Log.commit'],
   ['a missing fence of the anchors', 'skip fence of #persist for Anchors.write'],
   ['no checksum of records', 'without recordChecksum'],
   ['no epoch', 'without recordEpoch'],

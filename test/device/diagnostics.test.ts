@@ -4,7 +4,17 @@ import { spawnSync } from 'node:child_process'
 import diagnostics from 'node:diagnostics_channel'
 import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import type { Chunk, Counters, Heap, OperationMessage, PlinthError, Volume } from 'plinth'
+import type {
+  Chunk,
+  Counters,
+  Heap,
+  Operation,
+  OperationMessage,
+  PlinthError,
+  Volume,
+} from 'plinth'
+import { SimulatedMedia } from '../../src/testing/simulated-media.js'
+import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
 import { MIB, places, tmpfsLine, tmpfsPage, withVolume } from '../support/devices.js'
 
 const CHANNEL = 'plinth:operation'
@@ -40,7 +50,10 @@ const COUNTS = [
   'bytesWritten',
 ] as const
 const countsOf = (counts: Counters) => COUNTS.map((name) => counts[name])
-const operationsOf = (messages: OperationMessage[]) => messages.map(({ operation }) => operation)
+const eventsOf = (messages: OperationMessage[]) =>
+  messages.map(({ operation, event }) => `${event} of ${operation}`)
+const sumOf = (messages: OperationMessage[]) =>
+  COUNTS.map((name) => messages.reduce((sum, message) => sum + message[name], 0))
 const bytes = (length: number) => new Uint8Array(length).fill(7)
 
 interface Bench {
@@ -73,27 +86,21 @@ const RECORD = 24
 const ENTRY = 8
 
 // In the order of COUNTS. A record of page granularity is a block of 4096 bytes, with one of 24 that ends it.
-const costs: [
-  operation: string,
-  call: (bench: Bench) => unknown,
-  line: number[],
-  page: number[],
-][] = [
-  ['transact', ({ volume }) => volume.transact(() => 1), [0, 0, 0, 0, 0, 0, 0], []],
+const costs: [what: string, call: (bench: Bench) => unknown, line: number[], page: number[]][] = [
   [
-    'transact',
+    'commit of transact',
     ({ volume, chunk }) => volume.transact((tx) => tx.setUint64(chunk, 0, 1)),
     [1, 1, 1, 0, 0, RECORD + ENTRY + 8, 0],
     [1, 0, 1, 1, 1, RECORD + ENTRY + 8 + RECORD, 0],
   ],
   [
-    'transact',
+    'commit of transact',
     ({ volume, chunk }) => volume.transact((tx) => tx.write(chunk, 0, bytes(64))),
     [1, 2, 1, 0, 0, RECORD + ENTRY + 64, 0],
     [1, 0, 1, 1, 1, RECORD + ENTRY + 64 + RECORD, 0],
   ],
   [
-    'transact',
+    'commit of transact',
     ({ volume, chunk, other }) =>
       volume.transact((tx) => {
         tx.setUint64(chunk, 0, 1)
@@ -103,33 +110,43 @@ const costs: [
     [2, 0, 1, 1, 1, RECORD + 2 * (ENTRY + 8) + RECORD, 0],
   ],
   [
-    'chunk.persist',
+    'persist of chunk.persist',
     ({ chunk }) => chunk.persist(60, 8),
     [0, 2, 1, 0, 0, 0, 0],
     [0, 0, 1, 1, 2, 0, 8],
   ],
-  ['chunk.flush', ({ chunk }) => chunk.flush(0, 8), [0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0, 8]],
   [
-    'chunk.write',
+    'flush of chunk.flush',
+    ({ chunk }) => chunk.flush(0, 8),
+    [0, 1, 0, 0, 0, 0, 0],
+    [0, 0, 0, 0, 1, 0, 8],
+  ],
+  [
+    'persist of chunk.write',
     ({ chunk }) => chunk.write(0, bytes(4096)),
     [0, 64, 1, 0, 0, 0, 4096],
     [0, 0, 1, 1, 2, 0, 4096],
   ],
-  ['fence', ({ volume }) => volume.fence(), [0, 0, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0]],
   [
-    'heap.allocate',
+    'barrier of fence',
+    ({ volume }) => volume.fence(),
+    [0, 0, 1, 0, 0, 0, 0],
+    [0, 0, 1, 0, 0, 0, 0],
+  ],
+  [
+    'commit of heap.allocate',
     ({ heap }) => heap.allocate(64),
     [1, 1, 1, 0, 0, RECORD + ENTRY + 8, 0],
     [1, 0, 1, 1, 1, RECORD + ENTRY + 8 + RECORD, 0],
   ],
   [
-    'heap.free',
+    'commit of heap.free',
     ({ heap, object }) => heap.free(object),
     [1, 1, 1, 0, 0, RECORD + ENTRY + 8, 0],
     [1, 0, 1, 1, 1, RECORD + ENTRY + 8 + RECORD, 0],
   ],
   [
-    'heap.persist',
+    'persist of heap.persist',
     ({ heap, object }) => heap.persist(object, 8),
     [0, 1, 1, 0, 0, 0, 0],
     [0, 0, 1, 1, 2, 0, 8],
@@ -139,16 +156,16 @@ const costs: [
 describe('cost of one operation', () => {
   for (const at of [tmpfsLine, tmpfsPage]) {
     describe(at.name, { skip: at.skip }, () => {
-      for (const [operation, call, line, page] of costs) {
-        it(`${operation}: ${call}`.replace(/\s+/g, ' '), () => {
+      for (const [what, call, line, page] of costs) {
+        it(`${what}: ${call}`.replace(/\s+/g, ' '), () => {
           onBench(at, (bench) => {
             const messages = heard(() => call(bench))
-            assert.deepEqual(operationsOf(messages), [operation])
+            assert.deepEqual(eventsOf(messages), [what])
             const { info } = bench.volume
-            const { path, uuid, durationNs, checkpoints, error } = messages[0]!
-            assert.deepEqual([path, uuid, checkpoints, error], [info.path, info.uuid, 0, undefined])
+            const { path, uuid, durationNs, error } = messages[0]!
+            assert.deepEqual([path, uuid, error], [info.path, info.uuid, undefined])
             assert(Number.isInteger(durationNs) && durationNs > 0)
-            const wanted = at === tmpfsPage && page.length > 0 ? page : line
+            const wanted = at === tmpfsPage ? page : line
             assert.deepEqual(countsOf(messages[0]!), wanted)
           })
         })
@@ -157,15 +174,16 @@ describe('cost of one operation', () => {
       it('a checkpoint: home places and two anchors', () => {
         onBench(at, ({ volume, chunk }) => {
           volume.transact((tx) => tx.setUint64(chunk, 0, 1))
-          const [message] = heard(() => volume.checkpoint())
-          const { checkpoints, fences, linesFlushed, barriers } = message!
-          assert.deepEqual([checkpoints, fences], [1, 3])
+          const messages = heard(() => volume.checkpoint())
+          assert.deepEqual(eventsOf(messages), ['checkpoint of checkpoint'])
+          const { fences, linesFlushed, barriers } = messages[0]!
+          assert.equal(fences, 3)
           if (at === tmpfsPage) assert.equal(barriers, 3)
           else assert(linesFlushed >= 3)
         })
       })
 
-      it('a checkpoint within a commit is part of it', () => {
+      it('a checkpoint within a commit is told before it, and what one has cost the other has not', () => {
         onBench(at, ({ volume, chunk }) => {
           const { checkpoints } = volume.stats()
           const messages = heard(() => {
@@ -173,10 +191,17 @@ describe('cost of one operation', () => {
               volume.transact((tx) => tx.write(chunk, 0, bytes(32_768)))
             }
           })
-          const last = messages.pop()!
-          assert(messages.length > 0 && messages.every((message) => message.checkpoints === 0))
-          assert.deepEqual([last.operation, last.checkpoints], ['transact', 1])
-          assert(last.fences > messages[0]!.fences)
+          const last = messages.splice(-2)
+          assert(messages.length > 0)
+          for (const message of messages) {
+            assert.deepEqual([...eventsOf([message]), message.fences], ['commit of transact', 1])
+          }
+          assert.deepEqual(eventsOf(last), ['checkpoint of transact', 'commit of transact'])
+          assert.deepEqual(
+            last.map(({ fences }) => fences),
+            [3, 1],
+          )
+          assert.deepEqual(countsOf(last[1]!), countsOf(messages[0]!))
         })
       })
     })
@@ -184,34 +209,60 @@ describe('cost of one operation', () => {
 })
 
 for (const at of places) {
-  describe(`what all operations cost: ${at.name}`, { skip: at.skip }, () => {
-    it('is what the volume has counted', async () => {
+  describe(`what all events cost: ${at.name}`, { skip: at.skip }, () => {
+    it('is what the volume has counted since it was opened', async () => {
       const { messages, stop } = listen()
       try {
         await withVolume(
           at,
           async (volume) => {
-            messages.length = 0
-            const before = volume.stats()
+            const opened = messages.findLastIndex(({ event }) => event === 'recovery')
+            messages.splice(0, opened)
             await useAll(volume)
-            const after = volume.stats()
-            for (const name of COUNTS) {
-              const sum = messages.reduce((sum, message) => sum + message[name], 0)
-              assert.equal(sum, after.counters[name] - before.counters[name], name)
-            }
-            const checkpoints = messages.reduce((sum, message) => sum + message.checkpoints, 0)
-            assert.equal(checkpoints, after.checkpoints - before.checkpoints)
+            const { counters, checkpoints } = volume.stats()
+            assert.deepEqual(sumOf(messages), countsOf(counters))
+            const told = messages.filter(({ event }) => event === 'checkpoint')
+            assert.equal(told.length, checkpoints)
+            const operations = new Set(messages.map(({ operation }) => operation))
+            // Of page granularity `check` waits for the commit before it.
+            if (at.granularity === 'page') assert(operations.delete('check'))
+            assert.deepEqual([...operations].sort(), TOLD)
             messages.length = 0
           },
           { size: 8 * MIB },
         )
-        assert.deepEqual(operationsOf(messages), ['close'])
+        assert.deepEqual(eventsOf(messages).at(-1), 'checkpoint of close')
       } finally {
         stop()
       }
     })
   })
 }
+
+/** Of what `useAll` calls all that reaches the device. */
+const TOLD: Operation[] = [
+  'allocate',
+  'checkpoint',
+  'chunk.close',
+  'chunk.flush',
+  'chunk.persist',
+  'chunk.write',
+  'fence',
+  'free',
+  'heap.allocate',
+  'heap.free',
+  'heap.open',
+  'heap.persist',
+  'heap.publish',
+  'heap.reserve',
+  'heap.setRoot',
+  'open',
+  'publish',
+  'rename',
+  'reserve',
+  'transact',
+  'transactAsync',
+]
 
 /** Calls everything that messages tell of, but for `close`. */
 async function useAll(volume: Volume): Promise<void> {
@@ -259,22 +310,56 @@ describe('messages', { skip }, () => {
       assert.equal(diagnostics.hasSubscribers(CHANNEL), false)
       volume.transact((tx) => tx.setUint64(chunk, 0, 1))
       chunk.persist(0, 8)
-      assert.deepEqual(operationsOf(messages), ['chunk.persist'])
+      assert.deepEqual(eventsOf(messages), ['persist of chunk.persist'])
     })
   })
 
-  it('come once for what an operation calls', () => {
+  it('tell only of what reaches the device', () => {
+    onBench(tmpfsLine, ({ volume, heap }) => {
+      const messages = heard(() => {
+        volume.transact(() => 1)
+        volume.cancel(volume.reserve({ size: 4096 }))
+        heap.cancel(heap.reserve(64))
+        assert.throws(() => volume.allocate({ size: 2 ** 30 }), { code: 'ERR_NO_SPACE' })
+        assert.deepEqual(volume.check(), [])
+      })
+      assert.deepEqual(messages, [])
+    })
+  })
+
+  it('of a transaction have its name and come when it has ended', () => {
     onBench(tmpfsLine, ({ volume, chunk }) => {
-      const messages = heard(() =>
-        volume.transact((tx) => {
-          tx.setUint64(chunk, 0, 1)
-          chunk.persist(8192, 8)
+      const { messages, stop } = listen()
+      volume.transact((tx) => {
+        tx.setUint64(chunk, 0, 1)
+        chunk.persist(8192, 8)
+        volume.allocate({ size: 4096, zero: true })
+        assert.deepEqual(messages, [])
+      })
+      stop()
+      assert.deepEqual(
+        messages.map(({ event, operation, fences }) => [event, operation, fences]),
+        [
+          ['persist', 'transact', 1],
+          ['persist', 'transact', 1],
+          ['commit', 'transact', 1],
+        ],
+      )
+    })
+  })
+
+  it('of one that is rolled back come when it is', () => {
+    onBench(tmpfsLine, ({ volume, chunk }) => {
+      const { messages, stop } = listen()
+      assert.throws(() =>
+        volume.transact(() => {
+          chunk.persist(0, 8)
+          throw new Error('wrong')
         }),
       )
-      assert.deepEqual(
-        messages.map(({ operation, fences, linesFlushed }) => [operation, fences, linesFlushed]),
-        [['transact', 2, 2]],
-      )
+      stop()
+      chunk.persist(0, 8)
+      assert.deepEqual(eventsOf(messages), ['persist of transact'])
     })
   })
 
@@ -288,63 +373,81 @@ describe('messages', { skip }, () => {
           }),
         )
         assert.deepEqual(
-          messages.map(({ operation, path, fences, barriers }) => [
-            operation,
+          messages.map(({ event, operation, path, fences, barriers }) => [
+            `${event} of ${operation}`,
             path,
             fences,
             barriers,
           ]),
           [
-            ['chunk.persist', bench.volume.info.path, 1, 1],
-            ['transact', volume.info.path, 1, 0],
+            ['persist of chunk.persist', bench.volume.info.path, 1, 1],
+            ['commit of transact', volume.info.path, 1, 0],
           ],
         )
       }),
     )
   })
 
-  it('tell of failures, which are thrown all the same', async () => {
-    const { messages, stop } = listen()
-    await withVolume(tmpfsPage, async (volume) => {
-      messages.length = 0
-      const wrong = new Error('wrong')
-      const fail = () => {
-        throw wrong
-      }
-      assert.throws(() => volume.transact(fail), wrong)
-      await assert.rejects(volume.transactAsync(fail), wrong)
-      assert.throws(() => volume.allocate({ size: 2 ** 30 }), { code: 'ERR_NO_SPACE' })
-      stop()
-      assert.deepEqual(
-        messages.map(({ operation, error }) => [operation, (error as Error).message.slice(0, 11)]),
-        [
-          ['transact', 'wrong'],
-          ['transactAsync', 'wrong'],
-          ['allocate', 'no free run'],
-        ],
-      )
-      for (const message of messages) assert.deepEqual(countsOf(message), [0, 0, 0, 0, 0, 0, 0])
-    }).finally(stop)
-  })
-
-  it('of asynchronous commits come when they are durable, after that of their barrier', async () => {
+  it('of asynchronous commits: each as it is appended, then the barrier that they share', async () => {
     await withVolume(tmpfsPage, async (volume) => {
       const chunk = volume.allocate({ size: 4096, zero: true })
       const { messages, stop } = listen()
       const commits = [1, 2, 3].map((n) => volume.transactAsync((tx) => tx.setUint32(chunk, 0, n)))
-      assert.deepEqual(messages, [])
+      const appended = messages.length
       await Promise.all(commits)
       stop()
+      assert.equal(appended, 3)
       assert.deepEqual(
-        messages.map(({ operation, stores, barriers }) => [operation, stores, barriers]),
+        messages.map(({ event, stores, barriers }) => [event, stores, barriers]),
         [
+          ['append', 1, 0],
+          ['append', 1, 0],
+          ['append', 1, 0],
           ['barrier', 0, 1],
-          ['transactAsync', 1, 0],
-          ['transactAsync', 1, 0],
-          ['transactAsync', 1, 0],
         ],
       )
+      assert(messages.every(({ operation }) => operation === 'transactAsync'))
     })
+  })
+
+  it('count a barrier once, whatever is done while it is under way', async () => {
+    await withVolume(tmpfsPage, async (volume) => {
+      const chunk = volume.allocate({ size: 65_536, zero: true })
+      const { messages, stop } = listen()
+      const before = volume.stats().counters
+      const durable = volume.transactAsync((tx) => tx.setUint32(chunk, 0, 1))
+      // The barrier begins in a microtask.
+      await undefined
+      chunk.persist(8192, 8)
+      await durable
+      stop()
+      assert.deepEqual(eventsOf(messages).sort(), [
+        'append of transactAsync',
+        'barrier of chunk.persist',
+        'barrier of transactAsync',
+        'persist of chunk.persist',
+      ])
+      const after = countsOf(volume.stats().counters)
+      assert.deepEqual(
+        sumOf(messages),
+        countsOf(before).map((count, i) => after[i]! - count),
+      )
+    })
+  })
+
+  it('tell of a failure at once, and of nothing behind it', () => {
+    const media = new SimulatedMedia('page', makeImage())
+    const volume = openSimulated(media)
+    const chunk = volume.allocate({ size: 4096 })
+    const { messages, stop } = listen()
+    media.judge = (kind) => (kind === 'fence' ? 'fail' : 'go')
+    const failed = { code: 'ERR_VOLUME_FAILED' }
+    assert.throws(() => volume.transact((tx) => tx.setUint32(chunk, 0, 1)), failed)
+    assert.throws(() => chunk.persist(0, 8), failed)
+    assert.throws(() => volume.close(), failed)
+    stop()
+    assert.deepEqual(eventsOf(messages), ['failure of transact'])
+    assert.equal((messages[0]!.error as PlinthError).code, 'ERR_VOLUME_FAILED')
   })
 
   it('come when the operation is complete, and refuse what a subscriber calls of the volume', () => {
@@ -381,7 +484,7 @@ describe('messages', { skip }, () => {
         volume.free(other)
         assert.throws(() =>
           volume.transact(() => {
-            volume.allocate({ size: 4096 })
+            volume.allocate({ size: 4096, zero: true })
             throw new Error('wrong')
           }),
         )
@@ -415,9 +518,8 @@ const program = (path: string) => `
   import diagnostics from 'node:diagnostics_channel'
   import { Volume } from 'plinth'
   process.on('uncaughtException', (error, origin) => console.log(origin, error.message))
-  diagnostics.subscribe('plinth:operation', ({ operation, error }) => {
+  diagnostics.subscribe('plinth:operation', ({ operation }) => {
     if (operation === 'transact') throw new Error('of the subscriber')
-    if (operation === 'transactAsync') console.log('told', error.message)
   })
   Volume.format('${path}', { size: 1 << 20 })
   const volume = Volume.open('${path}')
@@ -438,7 +540,6 @@ describe('errors that nobody handles', { skip }, () => {
       assert.deepEqual(stdout.split('\n').slice(0, -1).sort(), [
         '1 0',
         'committed',
-        'told of the transaction',
         'uncaughtException of the subscriber',
         'unhandledRejection of the transaction',
       ])

@@ -175,14 +175,29 @@ for (const at of places) {
         const home = media.map(65_536, 4096)
         const staging = record(200, 5)
         staging.mailbox[MAILBOX.LOG_SLOT] = ring.slot
-        staging.mailbox[MAILBOX.FLAGS] = at.granularity === 'byte' ? 1 : 0
         staging.target(home.slot, 8, 16, 64)
         const before = media.counters[COUNTER.FENCES]!
         // Where `append` goes by the position alone, the fused call goes by the mailbox.
         staging.mailbox[MAILBOX.LOG_OFFSET] = 4096
-        media.commit(4096, staging)
+        media.commit(4096, staging, undefined)
         assert.equal(media.counters[COUNTER.FENCES], before + 1)
         assert.deepEqual(onDevice(4096, 200), recordBytes(200, 5))
+        assert.deepEqual(home.bytes.slice(8, 72), pattern(200, 5).slice(16, 80))
+      })
+    })
+
+    it('commit with what fills its block: both are on the device before home places are stored', () => {
+      bench(at, ({ media, ring, onDevice }) => {
+        if (media.appendBytes === 64) return
+        const home = media.map(65_536, 4096)
+        const staging = record(200, 5)
+        staging.mailbox[MAILBOX.LOG_SLOT] = ring.slot
+        staging.target(home.slot, 8, 16, 64)
+        const barriers = media.counters[COUNTER.BARRIERS]!
+        media.commit(4096, staging, record(24, 6))
+        assert.equal(media.counters[COUNTER.BARRIERS], barriers + 1)
+        assert.deepEqual(onDevice(4096, 200), recordBytes(200, 5))
+        assert.deepEqual(onDevice(4096 + 256, 24), recordBytes(24, 6))
         assert.deepEqual(home.bytes.slice(8, 72), pattern(200, 5).slice(16, 80))
       })
     })
@@ -193,14 +208,14 @@ for (const at of places) {
         const staging = record(64, 1)
         staging.mailbox[MAILBOX.LOG_SLOT] = ring.slot
         staging.target(home.slot, 0, 16, 8)
-        media.commit(0, staging)
+        media.commit(0, staging, undefined)
         staging.reserve(200_000)
         staging.u8.set(pattern(20_000, 2))
         staging.bytes = 20_000
         staging.targetCount = 0
         for (let i = 0; i < 4000; i++) staging.target(home.slot, i, 100 + i, 1)
         staging.mailbox[MAILBOX.LOG_OFFSET] = 8192
-        media.commit(8192, staging)
+        media.commit(8192, staging, undefined)
         assert.deepEqual(onDevice(8192, 20_000), recordBytes(20_000, 2))
         assert.deepEqual(home.bytes.slice(0, 4000), pattern(20_000, 2).slice(100, 4100))
       })

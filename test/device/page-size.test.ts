@@ -67,6 +67,7 @@ function load(path: string, sizeBytes: number, pageBytes: number): Opened {
     false,
   )
   const loaded = loadVolume({
+    path: ':memory:',
     lifecycle: new Lifecycle(media, false),
     found,
     alignBytes: pageBytes,

@@ -10,6 +10,8 @@ class Recorder extends Media {
   readonly granularity: Granularity = 'cache-line'
   readonly sizeBytes = 2 ** 40
   readonly appendBytes = 64
+  readonly pendingUnitsMax = 65536
+  readonly sharesFences = false
   readonly unitShift: number
   written: string[] = []
   calls = 0

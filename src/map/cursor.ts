@@ -42,6 +42,8 @@ export class Cursor {
   #index = 0
   /** The first index in the leaf that is out of range. */
   #stop = 0
+  /** Whether what is to come of the leaf was fetched. */
+  #isFetched = false
   #left: number
   #state: 'new' | 'before' | 'placed' | 'ended' | 'closed' = 'new'
 
@@ -107,6 +109,14 @@ export class Cursor {
   }
 
   /**
+   * Copies of both, as `key` and `value`.
+   * @throws PlinthError as `key`
+   */
+  get entry(): [key: Uint8Array, value: Uint8Array] {
+    return this.#parts.entries.entry(this.#pointer())
+  }
+
+  /**
    * Copies the entry's key to the start of `target`, as much as fits. Returns the length of the whole key. Allocates
    * nothing.
    * @throws TypeError for what is no Uint8Array; PlinthError as `key`
@@ -136,6 +146,7 @@ export class Cursor {
     this.#checkUsable()
     const leaf = this.#leaf!
     if (!leaf.isDecoded) this.#decode(leaf)
+    if (!this.#isFetched) this.#prefetch(leaf)
     return leaf.pointerAt(this.#index)
   }
 
@@ -193,20 +204,19 @@ export class Cursor {
     if (bounds.reverse) this.#index = isEqual && !isOutside ? index + 1 : index
     else this.#index = isEqual && isOutside ? index : index - 1
     this.#setStop(leaf)
-    this.#prefetch()
   }
 
   /**
-   * Entries are all over the device: those of the leaf that are to come are fetched together, which takes a
-   * fraction of the time that one after the other does.
+   * Entries are all over the device: those of the leaf that are to come are fetched together once the first is read,
+   * which takes a fraction of the time that one after the other does.
    */
-  #prefetch(): void {
+  #prefetch(leaf: Leaf): void {
+    this.#isFetched = true
     const { entries, bounds } = this.#parts
-    const leaf = this.#leaf!
     const step = bounds.reverse ? -1 : 1
-    let left = this.#left
+    let left = this.#left + 1
     if (left < PREFETCH_MIN) return
-    for (let i = this.#index + step; i !== this.#stop && left > 0; i += step, left--) {
+    for (let i = this.#index; i !== this.#stop && left > 0; i += step, left--) {
       entries.prefetch(leaf.pointerAt(i))
     }
   }
@@ -215,7 +225,6 @@ export class Cursor {
     this.#path.depth = 0
     this.#enter(this.#descend(this.#parts.root))
     this.#setStop(this.#leaf!)
-    this.#prefetch()
   }
 
   /** The first leaf below a node, in the cursor's direction. */
@@ -242,7 +251,6 @@ export class Cursor {
       if (this.#isBeyond(leaf)) return false
       this.#enter(leaf)
       this.#setStop(leaf)
-      this.#prefetch()
       return true
     }
     return false
@@ -266,6 +274,7 @@ export class Cursor {
     if (!leaf.isDecoded) this.#decode(leaf)
     this.#leaf = leaf
     this.#index = this.#parts.bounds.reverse ? leaf.count : -1
+    this.#isFetched = false
     this.#state = 'before'
   }
 

@@ -152,6 +152,19 @@ export class Entries {
     return this.#reader.copy(from, this.valueBytes)
   }
 
+  /** Copies of both. */
+  entry(pointer: number): [key: Uint8Array, value: Uint8Array] {
+    this.read(pointer)
+    const { keyAt, keyBytes, valueBytes } = this
+    const source = this.#source
+    if (source === undefined) {
+      const reader = this.#reader
+      return [reader.copy(keyAt, keyBytes), reader.copy(keyAt + keyBytes, valueBytes)]
+    }
+    const valueAt = keyAt + keyBytes
+    return [source.slice(keyAt, valueAt), source.slice(valueAt, valueAt + valueBytes)]
+  }
+
   /** The same, as much as fits into `bytes` of the target. Returns the length of all of it. */
   valueInto(pointer: number, target: Uint8Array, bytes: number): number {
     if (this.tx !== undefined) this.read(pointer)

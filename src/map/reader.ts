@@ -130,7 +130,7 @@ export abstract class MapReader {
 }
 
 function entryAt(cursor: Cursor): [key: Uint8Array, value: Uint8Array] {
-  return [cursor.key, cursor.value]
+  return cursor.entry
 }
 
 function keyAt(cursor: Cursor): Uint8Array {

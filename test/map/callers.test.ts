@@ -370,7 +370,7 @@ describe('what is handed out', () => {
     }
     const cursor = map.cursor()
     const out: Uint8Array[] = []
-    while (cursor.next()) out.push(cursor.key, cursor.value, cursor.key)
+    while (cursor.next()) out.push(cursor.key, cursor.value, cursor.key, ...cursor.entry)
     out.push(...map.keys(), ...map.values(), ...[...map.entries()].flat())
     for (const key of [...map.keys()]) out.push(map.get(key)!)
     const texts = out.map(textOf)

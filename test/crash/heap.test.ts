@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Volume } from 'plinth'
 import { forEachCrashState } from '../../src/testing/crash-states.js'
+import { Image } from '../../src/testing/images.js'
 import { Random } from '../../src/testing/random.js'
 import { type Model as CrashModel, SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
@@ -28,7 +29,7 @@ function makeAged(): { image: Uint8Array; model: HeapModel } {
     model = HEAP_OPERATIONS.find((each) => each.name === name)!.run(volume, model)!
   }
   volume.close()
-  return { image: media.durable.slice(), model }
+  return { image: Image.copyOf(media.durable).bytes, model }
 }
 
 const fresh = (() => {
@@ -36,7 +37,7 @@ const fresh = (() => {
   const volume = openSimulated(media)
   openHeap(volume)
   volume.close()
-  return { image: media.durable.slice(), model: EMPTY_HEAP }
+  return { image: Image.copyOf(media.durable).bytes, model: EMPTY_HEAP }
 })()
 
 function run(
@@ -49,24 +50,31 @@ function run(
   const volume = openSimulated(media)
   openHeap(volume)
   const before = first.run(volume, age.model)
-  if (before === undefined) return 0
+  if (before === undefined) {
+    media.release()
+    return 0
+  }
   const random = new Random(1)
   const known = new Set<number>()
-  const images: Uint8Array[] = []
+  const images: Image[] = []
   media.onPoint = () => {
-    forEachCrashState(media, random, LIMITS, known, (image) => images.push(image.slice()))
+    forEachCrashState(media, random, LIMITS, known, (image) => images.push(Image.copyOf(image)))
   }
   const after = last.run(volume, before)
   media.onPoint = undefined
-  if (after === undefined) return 0
-  for (const image of images) verify(image, crashModel, [before, after])
-  known.clear()
-  forEachCrashState(media, random, LIMITS, known, (image) => verify(image, crashModel, [after]))
-  return images.length
+  if (after !== undefined) {
+    for (const image of images) verify(image.bytes, crashModel, [before, after])
+    known.clear()
+    forEachCrashState(media, random, LIMITS, known, (image) => verify(image, crashModel, [after]))
+  }
+  for (const image of images) image.giveBack()
+  media.release()
+  return after === undefined ? 0 : images.length
 }
 
 function verify(image: Uint8Array, crashModel: CrashModel, models: readonly HeapModel[]): void {
-  const volume: Volume = openSimulated(new SimulatedMedia(crashModel, image, false))
+  const media = new SimulatedMedia(crashModel, image, false)
+  const volume: Volume = openSimulated(media)
   const different = models.map((model) => compareHeap(volume, model))
   assert.ok(different.includes(undefined), different.join('\nor '))
   // Further work is possible, and gives nothing twice.
@@ -80,6 +88,7 @@ function verify(image: Uint8Array, crashModel: CrashModel, models: readonly Heap
   for (const pointer of known) heap.free(pointer)
   assert.equal(heap.stats().objects, 0)
   volume.close()
+  media.release()
 }
 
 describe('a heap after a power cut', () => {

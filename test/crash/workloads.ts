@@ -31,6 +31,14 @@ function* sequences(of: readonly Operation[], length: number): Generator<readonl
   }
 }
 
+let made: Age[] | undefined
+
+/** Made once: nobody writes to their images. */
+function allAges(): readonly Age[] {
+  made ??= makeAges()
+  return made
+}
+
 /** What is tried in every sequence of three; the others in every sequence of two, and as time allows. */
 export const CORE_OPERATIONS = [
   'allocate',
@@ -76,7 +84,7 @@ export function* workloads(
   longest = 3,
 ): Generator<Planned> {
   // Parts differ in the age of the volume: their images are never the same.
-  const own = makeAges().filter((_, i) => i % part.of === part.index)
+  const own = allAges().filter((_, i) => i % part.of === part.index)
   const done: Stage[] = []
   for (const stage of stages(own)) {
     const { length, operations, ages } = stage
@@ -127,7 +135,7 @@ const DIRECTED = [
 
 export function* directedWorkloads(): Generator<Workload> {
   for (const sequence of DIRECTED) {
-    for (const age of makeAges()) {
+    for (const age of allAges()) {
       for (const crashModel of MODELS) {
         const workload = findWorkload(`${age.name}/${crashModel}/${sequence}`, age)!
         if (isOf(age, workload.operations)) yield workload
@@ -139,7 +147,7 @@ export function* directedWorkloads(): Generator<Workload> {
 /** The one workload of a name, to repeat a failure. */
 export function findWorkload(name: string, known?: Age): Workload | undefined {
   const [ageName, crashModel, sequence] = name.split('/')
-  const age = known ?? makeAges().find((each) => each.name === ageName)
+  const age = known ?? allAges().find((each) => each.name === ageName)
   const operations = sequence
     ?.split('+')
     .map((each) => OPERATIONS.find((operation) => operation.name === each))

@@ -3,7 +3,7 @@
  * possible, nearly possible or somebody else's, and all checksums are made right again. What comes of such an
  * image is the volume, or a documented code; what opens takes a write and opens again.
  *
- * PLINTH_LONG=1 tries a million. TEST_SEED repeats a run.
+ * PLINTH_LONG=1 tries a million, otherwise 4000. TEST_SEED repeats a run.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -31,9 +31,7 @@ import { geometry, readableOf, repairImage } from '../support/damage.js'
 import { Random, seedOfRun } from '../support/random.js'
 
 const LONG = process.env.PLINTH_LONG === '1'
-const CASES = LONG ? 1_000_000 : 20_000
-/** Where no seconds are left the rest is not tried: the run says how many were. */
-const SECONDS = LONG ? Number.POSITIVE_INFINITY : 30
+const CASES = LONG ? 1_000_000 : 4000
 const KEY = (i: number) => Buffer.from(`key ${i}`)
 
 type GranularityModel = 'page' | 'cache-line'
@@ -286,16 +284,13 @@ function judge(base: Base, forged: Uint8Array, random: Random): 'refused' | 'rea
 }
 
 test('images with right checksums are right or refused', {
-  timeout: LONG ? 7_200_000 : 300_000,
+  timeout: LONG ? 7_200_000 : 900_000,
 }, (t) => {
   const bases = (['page', 'cache-line'] as const).flatMap((model) =>
     [true, false].map((closed) => makeBase(model, closed)),
   )
-  const started = performance.now()
   const tally = { refused: 0, read: 0, written: 0 }
-  let tried = 0
-  for (; tried < CASES; tried++) {
-    if (tried % 64 === 0 && performance.now() - started > SECONDS * 1000) break
+  for (let tried = 0; tried < CASES; tried++) {
     const random = new Random(seedOfRun, tried)
     const base = bases[tried % bases.length]!
     const forged = forge(base, random)
@@ -308,6 +303,6 @@ test('images with right checksums are right or refused', {
       )
     }
   }
-  t.diagnostic(`${tried} of ${CASES} images: ${JSON.stringify(tally)}`)
+  t.diagnostic(`${CASES} images: ${JSON.stringify(tally)}`)
   assert.ok(tally.refused > 0 && tally.written > 0)
 })

@@ -194,8 +194,9 @@ export function readableOf(image: Uint8Array): Readable {
   return {
     sizeBytes: image.length,
     read(offset, length) {
+      if (offset + length <= image.length) return image.slice(offset, offset + length)
       const bytes = new Uint8Array(length)
-      bytes.set(image.subarray(offset, offset + length))
+      bytes.set(image.subarray(offset))
       return bytes
     },
   }

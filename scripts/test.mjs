@@ -2,6 +2,7 @@
 //
 //   npm test                                     all
 //   npm test -- unit crash/log                   only files whose path under test/ begins so
+//   npm test -- not:crash not:bench              all others
 //   npm test -- unit --test-name-pattern=free    options go to node
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -13,18 +14,23 @@ run('scripts/build-mmap-io.mjs')
 
 const given = process.argv.slice(2)
 const options = given.filter((arg) => arg.startsWith('-'))
-const folders = given
-  .filter((arg) => !arg.startsWith('-'))
-  .map((arg) => arg.replace(/^(?:dist\/)?test\//, ''))
+const paths = given.filter((arg) => !arg.startsWith('-'))
+const NOT = 'not:'
+const beginning = (arg) => arg.replace(/^(?:dist\/)?test\//, '')
+const folders = paths.filter((arg) => !arg.startsWith(NOT)).map(beginning)
+const others = paths
+  .filter((arg) => arg.startsWith(NOT))
+  .map((arg) => beginning(arg.slice(NOT.length)))
 
 // Listed here, as Node 20 knows no patterns.
 const files = readdirSync(join(root, 'dist/test'), { recursive: true })
   .map((file) => file.replaceAll('\\', '/'))
   .filter((file) => file.endsWith('.test.js'))
   .filter((file) => folders.length === 0 || folders.some((folder) => file.startsWith(folder)))
+  .filter((file) => !others.some((folder) => file.startsWith(folder)))
   .sort()
 if (files.length === 0) {
-  console.error(`no test file under test/ begins with: ${folders.join(', ')}`)
+  console.error(`no test file under test/ is meant by: ${paths.join(' ')}`)
   process.exit(1)
 }
 

@@ -20,9 +20,12 @@ import { findLoss, type LogBytes, type LogLoss, walkLog, walkPrefix } from '../l
 import { SlotCopies } from '../log/slot-copies.js'
 import type { Mapping, Media } from '../media/media.js'
 
-/** Data is mapped in windows of this much, and at most so many at a time. */
-const WINDOW_BYTES = 16 * MIB
-const WINDOWS_MAX = 64
+/**
+ * Data is mapped in windows of this much, and at most so many at a time. Large ones, because V8 takes what is mapped for
+ * memory of its own, and collects garbage with nearly every mapping.
+ */
+const WINDOW_BYTES = 256 * MIB
+const WINDOWS_MAX = 4
 
 export interface Replayed {
   readonly end: LogPosition

@@ -107,6 +107,8 @@ export class HeapDirectory {
         throw new PlinthError('ERR_HEAP_NOT_FOUND', `there is no heap named '${name}'`)
       }
       this.#ground.context.checkIdle()
+      // Where one heap cannot be opened none can: one that were made now would be lost with the next opening.
+      this.#members ??= this.#list()
       return this.#create(name, classes)
     }
     const id = table.idOf(slot)

@@ -22,6 +22,12 @@ export class NumberSet {
   first: number = NONE
   readonly #groups: (Uint32Array | undefined)[] = []
   #summary = new Uint32Array(1)
+  #groupCount = 0
+
+  /** Bytes of memory that it takes. */
+  get memoryBytes(): number {
+    return this.#groupCount * (HEAD + 1) * 4 + this.#summary.byteLength
+  }
 
   add(number: number): void {
     const index = number >>> 10
@@ -65,6 +71,7 @@ export class NumberSet {
   #newGroup(index: number): Uint32Array {
     const group = new Uint32Array(HEAD + 1)
     this.#groups[index] = group
+    this.#groupCount++
     if (index >>> 5 >= this.#summary.length) {
       const summary = new Uint32Array(powerOfTwoCeil((index >>> 5) + 1))
       summary.set(this.#summary)

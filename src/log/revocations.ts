@@ -9,7 +9,9 @@ import type { LogPosition, Offset } from '../base/units.js'
  * position that covers it.
  */
 export class Revocations {
-  readonly #ranges: { offset: Offset; end: Offset; position: LogPosition }[] = []
+  /** Offset, end and position of each, until they are settled. */
+  #ranges: Float64Array = new Float64Array(0)
+  #count = 0
   #cuts: Float64Array = new Float64Array(0)
   #positions: Float64Array = new Float64Array(0)
 
@@ -17,21 +19,37 @@ export class Revocations {
     return this.#cuts.length === 0
   }
 
+  /** Bytes of memory that they take. */
+  get memoryBytes(): number {
+    return this.#ranges.byteLength + this.#cuts.byteLength + this.#positions.byteLength
+  }
+
   add(offset: Offset, length: number, position: LogPosition): void {
-    this.#ranges.push({ offset, end: offset + length, position })
+    const at = this.#count * 3
+    if (at === this.#ranges.length) {
+      const grown = new Float64Array(Math.max(3 * 64, at * 2))
+      grown.set(this.#ranges)
+      this.#ranges = grown
+    }
+    this.#ranges[at] = offset
+    this.#ranges[at + 1] = offset + length
+    this.#ranges[at + 2] = position
+    this.#count++
   }
 
   /** To be called once, after all were added in order of position. */
   settle(): void {
-    const cuts = new Float64Array(this.#ranges.length * 2)
-    this.#ranges.forEach(({ offset, end }, i) => {
-      cuts[2 * i] = offset
-      cuts[2 * i + 1] = end
-    })
+    const ranges = this.#ranges
+    const cuts = new Float64Array(this.#count * 2)
+    for (let i = 0; i < this.#count; i++) {
+      cuts[2 * i] = ranges[3 * i]!
+      cuts[2 * i + 1] = ranges[3 * i + 1]!
+    }
     this.#cuts = cuts.sort()
     this.#positions = new Float64Array(cuts.length).fill(-1)
     // The latest paints first; `next` leads over what is painted, so each segment is painted once.
-    const next = Int32Array.from({ length: cuts.length + 1 }, (_, i) => i)
+    const next = new Int32Array(cuts.length + 1)
+    for (let i = 0; i < next.length; i++) next[i] = i
     const unpainted = (from: number): number => {
       let segment = from
       while (next[segment] !== segment) {
@@ -40,14 +58,16 @@ export class Revocations {
       }
       return segment
     }
-    for (const { offset, end, position } of this.#ranges.reverse()) {
-      let segment = unpainted(this.#firstCutFrom(offset))
+    for (let i = this.#count - 1; i >= 0; i--) {
+      const end = ranges[3 * i + 1]!
+      let segment = unpainted(this.#firstCutFrom(ranges[3 * i]!))
       while (segment < cuts.length && this.#cuts[segment]! < end) {
-        this.#positions[segment] = position
+        this.#positions[segment] = ranges[3 * i + 2]!
         next[segment] = segment + 1
         segment = unpainted(segment)
       }
     }
+    this.#ranges = new Float64Array(0)
   }
 
   /**

@@ -112,3 +112,44 @@ for (const granule of [4096, 4 * MIB]) {
     })
   })
 }
+
+test('the densest log there can be takes no more than twice its bytes', () => {
+  const logBytes = 2 * MIB
+  const media = new SimulatedMedia(
+    'cache-line',
+    makeImage({ size: 16 * MIB, logSize: logBytes }),
+    false,
+  )
+  const volume = openSimulated(media)
+  const chunk = volume.allocate({ size: 8 * MIB })
+  volume.checkpoint()
+  // Words that are no neighbours: each is an entry of its own, and nothing is shorter. Always of the same lines,
+  // so that no checkpoint comes.
+  const words = 4000
+  const rounds = 20
+  for (let round = 0; round < rounds; round++) {
+    volume.transact((tx) => {
+      for (let i = 0; i < words; i++) tx.setUint32(chunk, i * 64 + (round % 8) * 8, i)
+    })
+  }
+  const geometry = planGeometry({ sizeBytes: 16 * MIB, logBytes, alignBytes: 4096 })
+  const image = media.visible
+  const seed = volumeSeed(image.subarray(32, 48))
+  const anchor = decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), seed)!
+  const log: LogBytes = {
+    geometry,
+    bytes: image.subarray(geometry.logAt, geometry.logAt + logBytes),
+    head: anchor.head,
+    seed: recordSeed(seed, anchor.epoch),
+    volumeSeed: seed,
+  }
+  let entries = 0
+  const prefix = walkLog(log, () => entries++)
+  const revocations = new Revocations()
+  revocations.settle()
+  const { count, memoryBytes } = new Changes(log, prefix, revocations, entries)
+  assert.equal(count, words * rounds)
+  const bytes = prefix.end - log.head
+  assert.ok(bytes > logBytes / 2, `${bytes} bytes of log`)
+  assert.ok(memoryBytes <= 2 * bytes, `${memoryBytes} bytes for ${bytes} bytes of log`)
+})

@@ -5,6 +5,14 @@ import type { Volume } from 'plinth'
 import { KIB, MIB } from '../../src/base/units.js'
 import { SlabChunk } from '../../src/heap/slab-chunk.js'
 import { SlabHeap } from '../../src/heap/slab-heap.js'
+import {
+  CHUNK_SLOT,
+  chunkSlotSeed,
+  decodeChunkSlot,
+  encodeChunkSlot,
+} from '../../src/layout/chunk-slot.js'
+import { planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { volumeSeed } from '../../src/layout/superblock.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
 
@@ -50,7 +58,44 @@ function costsOf(t: TestContext, image: Uint8Array) {
   return { objects, slabChunks, steps: { opened, found, read, freed, allocated } }
 }
 
+/** The same with a name that no chunk of a heap has, for the first of a type; the checksums are right. */
+function misname(image: Uint8Array): Uint8Array {
+  const { slots, tableCopyAt } = planGeometry({
+    sizeBytes: image.length,
+    granuleBytes: 128 * KIB,
+    alignBytes: 4096,
+  })
+  const forged = image.slice()
+  const seed = volumeSeed(image.subarray(32, 48))
+  for (let slot = 0; slot < slots; slot++) {
+    const slotSeed = chunkSlotSeed(seed, slot)
+    const at = TABLE_AT + slot * CHUNK_SLOT.bytes
+    const values = decodeChunkSlot(forged, at, slotSeed)
+    if (typeof values !== 'object' || !Buffer.from(values.name).toString().startsWith('slab:'))
+      continue
+    values.name[2] = 'c'.charCodeAt(0)
+    for (const table of [TABLE_AT, tableCopyAt]) {
+      const its = table + slot * CHUNK_SLOT.bytes
+      encodeChunkSlot(values, slotSeed, forged.subarray(its, its + CHUNK_SLOT.bytes))
+    }
+    return forged
+  }
+  throw new Error('no slab chunk')
+}
+
 describe('opening a heap', () => {
+  // A heap was made where none could be opened, took objects, and was out of reach with the next opening.
+  it('none is made where none can be opened', () => {
+    const media = new SimulatedMedia('cache-line', misname(makeFilled(100_000)), false)
+    const volume = openSimulated(media)
+    const { chunks } = volume.stats()
+    for (const name of ['new', 'h', 'new']) {
+      assert.throws(() => volume.heap(name), { code: 'ERR_VOLUME_CORRUPT' })
+    }
+    assert.equal(volume.stats().chunks, chunks)
+    volume.close()
+  })
+
   it('reads as much with 100 000 objects as with 1 000', (t) => {
     const few = costsOf(t, makeFilled(1000))
     const many = costsOf(t, makeFilled(100_000))

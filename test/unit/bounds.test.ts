@@ -1,0 +1,356 @@
+/**
+ * What a device says bounds nothing by itself: volumes that are as large, as full or as old as the format allows cost
+ * what is stated in docs/guarantees.md. Counted are reads, bytes and lengths of arrays, which are the same each time.
+ */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { PlinthError } from 'plinth'
+import { ChunkTable } from '../../src/allocator/chunk-table.js'
+import { checkDevice } from '../../src/check/check.js'
+import type { Readable } from '../../src/check/inspection.js'
+import { spaceOf } from '../../src/heap/heap.js'
+import {
+  ANCHOR_STATE,
+  type Anchor,
+  decodeAnchor,
+  encodeAnchor,
+  POSITION_RESTART,
+} from '../../src/layout/anchor.js'
+import {
+  CHUNK_SLOT,
+  CHUNK_STATE,
+  chunkSlotSeed,
+  decodeChunkSlot,
+  encodeChunkSlot,
+  SLOTS_MAX,
+} from '../../src/layout/chunk-slot.js'
+import {
+  ANCHOR_AT,
+  type Geometry,
+  GRANULES_MAX,
+  planGeometry,
+  TABLE_AT,
+} from '../../src/layout/geometry.js'
+import {
+  encodeHeapHeader,
+  encodeSlabHeader,
+  HEAP_TYPE,
+  slabLayout,
+  UNIT_NUMBER_MAX,
+} from '../../src/layout/heap.js'
+import { rootChunkName, slabChunkName } from '../../src/layout/heap-names.js'
+import { encodeSuperblock, FORMAT_VERSION, volumeSeed } from '../../src/layout/superblock.js'
+import { Revocations } from '../../src/log/revocations.js'
+import { SlotCopies } from '../../src/log/slot-copies.js'
+import { NO_BAD_BLOCKS } from '../../src/media/bad-blocks.js'
+import { forEachCrashState } from '../../src/testing/crash-states.js'
+import { MODELS } from '../../src/testing/crash-test.js'
+import { Random } from '../../src/testing/random.js'
+import { SimulatedMedia } from '../../src/testing/simulated-media.js'
+import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const GIB = 1024 * MIB
+const SLOT = CHUNK_SLOT.bytes
+const UUID = Uint8Array.from({ length: 16 }, (_, i) => i + 1)
+const SEED = volumeSeed(UUID)
+
+/** A device of which only some stretches are kept; the rest is zeros. Counts what is read. */
+class Sparse implements Readable {
+  readonly sizeBytes: number
+  readonly #parts: { at: number; bytes: Uint8Array }[] = []
+  /** What is at a place of the data area. */
+  readonly #data: (offset: number) => Uint8Array | undefined
+  reads = 0
+  bytes = 0
+  dataReads = 0
+
+  constructor(
+    geometry: Geometry,
+    counts: { slotsUsed: number; holes: number },
+    data: (offset: number) => Uint8Array | undefined,
+  ) {
+    const { sizeBytes, granuleBytes, logBytes, anchorCopyAt, superblockCopyAt } = geometry
+    this.sizeBytes = sizeBytes
+    this.#data = data
+    const shape = { sizeBytes, granuleBytes, logBytes, alignBytes: 4096 }
+    const own = { version: FORMAT_VERSION, incompatible: 0, readOnlyCompatible: 0, compatible: 0 }
+    const name = { uuid: UUID, label: new Uint8Array(64), created: 0 }
+    for (const [copy, at] of [0, superblockCopyAt].entries()) {
+      this.put(at, encodeSuperblock({ ...shape, ...own, ...name, copy }))
+    }
+    const state = { epoch: 1, sequence: 1, head: 0, state: ANCHOR_STATE.CLOSED }
+    for (const at of [ANCHOR_AT, anchorCopyAt]) {
+      this.put(at, encodeAnchor({ ...state, ...counts }, SEED))
+    }
+  }
+
+  put(at: number, bytes: Uint8Array): void {
+    this.#parts.push({ at, bytes })
+  }
+
+  read(offset: number, length: number): Uint8Array {
+    this.reads++
+    this.bytes += length
+    const read = new Uint8Array(length)
+    const end = offset + length
+    for (const { at, bytes } of this.#parts) {
+      const from = Math.max(at, offset)
+      const to = Math.min(at + bytes.length, end)
+      if (from < to) read.set(bytes.subarray(from - at, to - at), from - offset)
+    }
+    const data = this.#data(offset)
+    if (data !== undefined) {
+      this.dataReads++
+      read.set(data.subarray(0, length))
+    }
+    return read
+  }
+}
+
+const slotOf = (slot: number, start: number, type: string, name: string): Uint8Array => {
+  const bytes = new Uint8Array(SLOT)
+  const text = (of: string, length: number) => {
+    const field = new Uint8Array(length)
+    field.set(Buffer.from(of))
+    return field
+  }
+  const values = { version: 1, generation: 1, state: CHUNK_STATE.CHUNK, start, granules: 1 }
+  encodeChunkSlot(
+    {
+      ...values,
+      nameBytes: name.length,
+      typeBytes: type.length,
+      type: text(type, 16),
+      name: text(name, 64),
+    },
+    chunkSlotSeed(SEED, slot),
+    bytes,
+  )
+  return bytes
+}
+
+describe('a chunk table with all slots there can be, all of them empty', () => {
+  const geometry = planGeometry({ sizeBytes: 16 * GIB, granuleBytes: 4096, alignBytes: 4096 })
+  const { slots, tableBytes, logBytes } = geometry
+  assert.equal(slots, GRANULES_MAX)
+  const counts = { slotsUsed: slots, holes: slots }
+
+  test('check reads it once', () => {
+    const device = new Sparse(geometry, counts, () => undefined)
+    assert.deepEqual(checkDevice(device).findings, [])
+    // Windows of a MiB of both copies; ends of the metadata, superblocks and anchors beside them.
+    const windows = (2 * tableBytes) / MIB
+    assert.ok(device.reads <= windows + 32, `${device.reads} reads for ${windows} windows`)
+    assert.ok(device.bytes <= 2 * tableBytes + logBytes + 4 * MIB, `${device.bytes} bytes`)
+  })
+
+  test('opening passes all of it at once', (t) => {
+    const bytes = new Uint8Array(tableBytes + TABLE_AT)
+    const mapping = (slot: number, offset: number) => ({
+      slot,
+      offset,
+      length: bytes.length,
+      bytes,
+      pending: undefined,
+    })
+    const head = mapping(0, 0)
+    const tail = mapping(1, geometry.tableCopyAt)
+    const read = t.mock.method(SlotCopies.prototype, 'read')
+    const passed = t.mock.method(SlotCopies.prototype, 'unusedFrom')
+    const table = new ChunkTable({ geometry, seed: SEED, head, tail, badBlocks: NO_BAD_BLOCKS })
+    assert.equal(
+      table.load(counts, 0, () => {}),
+      0,
+    )
+    assert.deepEqual([read.mock.callCount(), passed.mock.callCount()], [0, 1])
+    assert.equal(table.granules.free, geometry.granules)
+  })
+})
+
+test('check of 20 000 slab chunks reads each head once', () => {
+  const geometry = planGeometry({ sizeBytes: 256 * MIB, granuleBytes: 4096, alignBytes: 4096 })
+  const { granuleBytes, dataAt, tailAt, tableCopyAt } = geometry
+  const id = SLOTS_MAX
+  const cost = (count: number) => {
+    const device = new Sparse(geometry, { slotsUsed: count, holes: 0 }, (offset) => {
+      if (offset < dataAt || offset >= tailAt) return undefined
+      const granule = (offset - dataAt) / granuleBytes
+      if (!Number.isInteger(granule) || granule >= count) return undefined
+      const head = new Uint8Array(granuleBytes)
+      const units = 1
+      const { headerAt } = slabLayout(units, granuleBytes, granule === 0)
+      if (granule === 0)
+        head.set(encodeHeapHeader({ id, unitBytes: granuleBytes, sizes: [16, 64] }, SEED))
+      const chunk = SLOTS_MAX + granule
+      const header = { heap: id, chunk, firstUnit: granule, units, unitBytes: granuleBytes }
+      head.set(encodeSlabHeader(header, SEED), headerAt)
+      return head
+    })
+    const table = new Uint8Array(count * SLOT)
+    for (let slot = 0; slot < count; slot++) {
+      const isRoot = slot === 0
+      const type = isRoot ? HEAP_TYPE.HEAP : HEAP_TYPE.SLAB
+      const name = isRoot ? rootChunkName('h') : slabChunkName(id, slot)
+      table.set(slotOf(slot, slot, type, name), slot * SLOT)
+    }
+    for (const at of [TABLE_AT, tableCopyAt]) device.put(at, table)
+    const { findings, inspection } = checkDevice(device)
+    assert.deepEqual(findings, [])
+    assert.equal(inspection.heaps.get(id)?.chunks.length, count)
+    return { reads: device.reads, dataReads: device.dataReads, bytes: device.bytes }
+  }
+  const one = cost(10_000)
+  const two = cost(20_000)
+  // One more for the header of the heap.
+  assert.equal(two.dataReads, 20_001)
+  assert.equal(two.reads - one.reads, 10_000)
+  const { headBytes } = slabLayout(1, granuleBytes, false)
+  assert.equal(two.bytes - one.bytes, 10_000 * headBytes)
+})
+
+test('units with the greatest numbers cost two pages a kind of objects', () => {
+  const media = new SimulatedMedia('cache-line', makeImage(), false)
+  const before = openSimulated(media)
+  const heap = before.heap('h')
+  const { id, rootChunk, unitBytes } = spaceOf(heap)
+  while (heap.stats().slabChunks < 2) heap.allocate(64, 1)
+  for (let i = 0; i < 5; i++) heap.allocate(64, 1)
+  before.close()
+  const image = media.visible.slice()
+  const geometry = planGeometry({ sizeBytes: image.length, alignBytes: 4096 })
+  // The second chunk gets the last numbers there are.
+  let moved = 0
+  for (let slot = 0; slot < geometry.slots; slot++) {
+    const seed = chunkSlotSeed(SEED, slot)
+    const values = decodeChunkSlot(image, TABLE_AT + slot * SLOT, seed)
+    if (typeof values !== 'object' || values.state !== CHUNK_STATE.CHUNK) continue
+    const chunkId = values.generation * SLOTS_MAX + slot
+    if (chunkId === rootChunk.chunk.id) continue
+    const units = (values.granules * geometry.granuleBytes) / unitBytes
+    const firstUnit = UNIT_NUMBER_MAX - units
+    const name = Buffer.from(slabChunkName(id, firstUnit))
+    values.name.fill(0)
+    values.name.set(name)
+    for (const table of [TABLE_AT, geometry.tableCopyAt]) {
+      const at = table + slot * SLOT
+      encodeChunkSlot({ ...values, nameBytes: name.length }, seed, image.subarray(at, at + SLOT))
+    }
+    const at = geometry.dataAt + values.start * geometry.granuleBytes
+    const header = { heap: id, chunk: chunkId, firstUnit, units, unitBytes }
+    image.set(encodeSlabHeader(header, SEED), at + slabLayout(units, unitBytes, false).headerAt)
+    moved++
+  }
+  assert.equal(moved, 1)
+  const volume = openSimulated(new SimulatedMedia('cache-line', image, false))
+  const opened = volume.heap('h')
+  opened.free(Math.max(...opened.objects()))
+  opened.allocate(64, 1)
+  const { kinds, chunks } = spaceOf(opened)
+  assert.equal(chunks.at(-1)!.firstUnit + chunks.at(-1)!.units, UNIT_NUMBER_MAX)
+  assert.ok(kinds.length > 0)
+  const bits = UNIT_NUMBER_MAX / 1024 / 8
+  assert.equal(bits, 8192)
+  for (const { slabs } of kinds) {
+    assert.ok(slabs.memoryBytes <= bits + 2 * 132, `${slabs.memoryBytes} bytes`)
+  }
+  assert.ok(kinds.some(({ slabs }) => slabs.memoryBytes > bits))
+  volume.close()
+})
+
+describe('positions and sequences near the greatest number', () => {
+  const geometry = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
+  const { anchorCopyAt, logBytes } = geometry
+  const NAMES = ['a', 'b', 'c']
+
+  /** A closed volume with a chunk, whose anchors say that it is as old. */
+  const aged = (change: Partial<Anchor>): Uint8Array => {
+    const media = new SimulatedMedia('cache-line', makeImage(), false)
+    const volume = openSimulated(media)
+    volume.allocate({ size: 4096, name: 'a' })
+    volume.close()
+    const image = media.visible.slice()
+    for (const at of [ANCHOR_AT, anchorCopyAt]) {
+      const anchor = decodeAnchor(image.subarray(at, at + 64), SEED)!
+      image.set(encodeAnchor({ ...anchor, ...change }, SEED), at)
+    }
+    return image
+  }
+  const anchorOf = (image: Uint8Array) =>
+    decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), SEED)!
+  const namesOf = (volume: ReturnType<typeof openSimulated>) =>
+    volume.chunks().map(({ name }) => name)
+
+  const cases: [what: string, change: Partial<Anchor>, head: number, sequence: number][] = [
+    ['just below', { head: POSITION_RESTART - 4096, sequence: 7 }, POSITION_RESTART - 4096, 8],
+    ['reached', { head: POSITION_RESTART, sequence: 7 }, 0, 8],
+    ['passed', { head: POSITION_RESTART + 4096, sequence: 7 }, 4096, 8],
+    ['the last', { head: 2 ** 53 - 2 ** 31 - 4096, sequence: 7 }, logBytes - 4096, 8],
+    ['a sequence', { head: 0, sequence: POSITION_RESTART }, 0, 1],
+    ['the last sequence', { head: 0, sequence: 2 ** 53 - 2 ** 31 - 1 }, 0, 1],
+    ['both', { head: 2 ** 52 + 64, sequence: 2 ** 52 + 64 }, 4096, 1],
+  ]
+  for (const [what, change, head, sequence] of cases) {
+    test(`${what}: begins anew at the same place of the ring`, () => {
+      const media = new SimulatedMedia('page', aged(change), false)
+      const volume = openSimulated(media)
+      const anchor = anchorOf(media.visible)
+      assert.deepEqual([anchor.head, anchor.sequence], [head, sequence])
+      for (const name of NAMES.slice(1)) volume.allocate({ size: 4096, name })
+      // Not closed: what follows is replayed from there.
+      const again = openSimulated(new SimulatedMedia('page', media.visible, false))
+      assert.equal(again.recovery.recordsReplayed, 2)
+      assert.deepEqual(namesOf(again), NAMES)
+      again.close()
+    })
+  }
+
+  for (const field of ['head', 'sequence']) {
+    test(`a ${field} that no log can reach is damage`, () => {
+      const image = aged({ [field]: 2 ** 53 - 2 ** 31 })
+      assert.throws(
+        () => openSimulated(new SimulatedMedia('page', image, false)),
+        (error) => error instanceof PlinthError && error.code === 'ERR_VOLUME_CORRUPT',
+      )
+    })
+  }
+
+  for (const model of MODELS) {
+    test(`power that fails while they begin anew, ${model}`, () => {
+      const media = new SimulatedMedia(model, aged({ head: 2 ** 52 + 4096, sequence: 2 ** 52 + 5 }))
+      const seen = new Set<number>()
+      let states = 0
+      let done: readonly string[] = ['a']
+      let next: readonly string[] = ['a']
+      media.onPoint = () => {
+        const limits = { exhaustive: 64, samples: 16 }
+        forEachCrashState(media, new Random(1, states), limits, seen, (state) => {
+          states++
+          const after = new SimulatedMedia(model, state, false)
+          const opened = openSimulated(after)
+          const names = namesOf(opened).join()
+          assert.ok([done.join(), next.join()].includes(names), names)
+          opened.allocate({ size: 4096, name: 'after' })
+          opened.close()
+          after.release()
+        })
+      }
+      const volume = openSimulated(media)
+      next = ['a', 'b']
+      volume.allocate({ size: 4096, name: 'b' })
+      done = next
+      volume.close()
+      assert.ok(states > 4, `${states} states`)
+    })
+  }
+})
+
+test('revocations take 32 bytes each, once they are settled', () => {
+  const revocations = new Revocations()
+  for (let i = 0; i < 100_000; i++) revocations.add(4096 * (i % 1000), 4096, i)
+  // Three numbers each, in an array that doubles.
+  assert.ok(revocations.memoryBytes < 2 * 24 * 100_000)
+  revocations.settle()
+  assert.equal(revocations.memoryBytes, 32 * 100_000)
+})

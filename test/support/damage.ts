@@ -382,7 +382,7 @@ export function stretchesOf({ logBytes, slotsUsed, image }: Aged): Stretch[] {
   const used = slotsUsed * CHUNK_SLOT.bytes
   const ringBytes = geometry.logBytes
   const head = checkDevice(readableOf(image)).inspection.anchor!.head % ringBytes
-  const list: [name: string, from: number, length: number, live: boolean][] = []
+  const list: HeapStretch[] = []
   const both = (name: string, first: number, second: number, length: number, live: boolean) => {
     list.push([name, first, length, live], [`second ${name}`, second, length, live])
   }
@@ -414,9 +414,16 @@ export function stretchesOf({ logBytes, slotsUsed, image }: Aged): Stretch[] {
     .map(([name, from, length, live]) => ({ name, from, to: from + length, live }))
 }
 
+type HeapStretch = readonly [name: string, from: number, length: number, live: boolean]
+
+/** Those of images that are not damaged, which are asked for with each damage. */
+const heapStretchesOf = new WeakMap<Uint8Array, readonly HeapStretch[]>()
+
 /** The heads of a heap's chunks: what `HeapChunk` reads, and what stands between. */
-function heapStretches(image: Uint8Array): [string, number, number, boolean][] {
-  const list: [name: string, from: number, length: number, live: boolean][] = []
+function heapStretches(image: Uint8Array): readonly HeapStretch[] {
+  const known = heapStretchesOf.get(image)
+  if (known !== undefined) return known
+  const list: HeapStretch[] = []
   for (const { offset: root, chunks, classes } of heapsOf(image)) {
     const named = HEAP_HEADER.fields.sizes[0] + 4 * classes.sizes.length
     list.push(['heap header', root, named, true])
@@ -431,6 +438,7 @@ function heapStretches(image: Uint8Array): [string, number, number, boolean][] {
       list.push(['heap bitmaps', offset + bitmapsAt, headBytes - bitmapsAt, true])
     }
   }
+  heapStretchesOf.set(image, list)
   return list
 }
 

@@ -128,11 +128,17 @@ export abstract class Media {
   /**
    * Whether somebody who was given views has moved their memory to others (`ArrayBuffer.prototype.transfer`): then the
    * mapping has new ones when this returns. Those that were moved stay, and show the same memory.
+   * @throws PlinthError ERR_VOLUME_FAILED where the backend has no way back to the memory: what was stored is not known
    */
   regain(mapping: Mapping): boolean {
     if (mapping.bytes.length === mapping.length) return false
     this.detachMoved(mapping)
     this.attach(mapping)
+    if (mapping.bytes.length !== mapping.length) {
+      throw this.fail(
+        new Error('the memory of a view was moved away, and this backend cannot show it again'),
+      )
+    }
     return true
   }
 

@@ -286,11 +286,12 @@ describe('making', () => {
       )
     }))
 
-  test('format of nothing without a size: 3', () => {
-    const { code, value } = json(['format', '/tmp/plinth-none'])
-    assert.equal(code, 3)
-    assert.equal(value.error.code, 'ERR_DEVICE_MISSING')
-  })
+  test('format of nothing without a size: 3', () =>
+    inMemory((folder) => {
+      const { code, value } = json(['format', join(folder, 'none')])
+      assert.equal(code, 3)
+      assert.equal(value.error.code, 'ERR_DEVICE_MISSING')
+    }))
 
   test('check and repair: findings are 1, a dry run writes nothing, --apply mends', () =>
     withVolume((path) => {

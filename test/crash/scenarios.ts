@@ -12,6 +12,8 @@ import {
 } from '../../src/layout/chunk-slot.js'
 import { ANCHOR_AT, computeGeometry, TABLE_AT } from '../../src/layout/geometry.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
+import { forEachCrashState } from '../../src/testing/crash-states.js'
+import { Random } from '../../src/testing/random.js'
 import {
   type Model,
   type PointKind,
@@ -79,6 +81,35 @@ export const SCENARIOS: readonly Scenario[] = [
         bytes.subarray(0, whole.length).every((byte) => byte === 3),
         'a record behind a lost one came back',
       )
+    },
+  },
+  {
+    // A barrier for transactions that share it ends in the middle of a block. The record that leads from there to the next
+    // block is durable with them: the next one relies on it, whatever becomes of its own write.
+    name: 'a shared barrier leads on to the next record',
+    run(judge) {
+      const [setup, volume] = open('page', makeImage(), GO)
+      volume.allocate({ size: 4096, name: 'a', zero: true })
+      volume.close()
+      const [media, crashed] = open('page', setup.durable, judge)
+      const a = crashed.chunk('a')
+      const explore = (...wanted: number[]) => {
+        const limits = { exhaustive: 64, samples: 16 }
+        forEachCrashState(media, new Random(1), limits, new Set(), (image) => {
+          const [again, reopened] = open('page', image, judge)
+          const found = reopened.chunk('a').view.getUint32(0, true)
+          demand(wanted.includes(found), `${found} is there, and not ${wanted.join(' or ')}`)
+          again.release()
+        })
+      }
+      crashed.transactAsync((tx) => tx.setUint32(a, 0, 1)).catch(() => {})
+      crashed.fence()
+      explore(1)
+      media.onPoint = () => explore(1, 2)
+      crashed.transact((tx) => tx.setUint32(a, 0, 2))
+      media.onPoint = undefined
+      explore(2)
+      media.release()
     },
   },
   {

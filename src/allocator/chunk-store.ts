@@ -64,6 +64,20 @@ interface Wanted {
   readonly zero: boolean
 }
 
+/** Makes room in a volume that can grow. What it does is durable, and is not rolled back. */
+export interface RoomMaker {
+  /** Bytes that the volume may grow to; undefined when it does not by itself. */
+  readonly maxBytes: number | undefined
+  /**
+   * Lengthens the volume until a run of so many granules, begun at a multiple of `align` granules, is free. False when
+   * it may not be so long.
+   * @throws PlinthError ERR_NO_SPACE when the filesystem has no more
+   */
+  makeRoom(granules: number, align: number): boolean
+  /** Gives the chunk table more slots. False when there is no room for them. */
+  makeSlots(): boolean
+}
+
 export interface ChunkStoreParts {
   readonly geometry: Geometry
   readonly table: ChunkTable
@@ -87,6 +101,8 @@ export class ChunkStore implements ChunkKeeper {
   readonly #warm: LRUCache<number, Mapping> | undefined
   readonly #warmBytes: number
   readonly #zeroBadBlocks: boolean
+  /** Set once what it needs is there. */
+  rooms: RoomMaker | undefined
 
   constructor(parts: ChunkStoreParts) {
     this.table = parts.table
@@ -174,19 +190,19 @@ export class ChunkStore implements ChunkKeeper {
       throw argumentValueError(`types that begin with '${OWN_TYPE_PREFIX}' are the library's own`)
     }
     const granules = bytesToGranules(this.#geometry, wanted.size)
-    const { granuleBytes, dataAt } = this.#geometry
-    const start = table.granules.find(
-      granules,
-      Math.max(1, wanted.align / granuleBytes),
-      dataAt / granuleBytes,
-    )
-    if (start === -1) throw this.#noSpace(granules, wanted.align)
-    const slot = table.claim(start, granules, wanted.name, wanted.type)
+    const align = Math.max(1, wanted.align / this.#geometry.granuleBytes)
+    let start = table.granules.find(granules, align)
+    if (start === -1) {
+      if (this.rooms?.makeRoom(granules, align)) start = table.granules.find(granules, align)
+      if (start === -1) throw this.#noSpace(granules, wanted.align)
+    }
+    let slot = table.claim(start, granules, wanted.name, wanted.type)
     if (slot === -1) {
-      throw new PlinthError(
-        'ERR_NO_SPACE',
-        'no slot of the chunk table is left: each has a chunk, was used 2^29 times or was given up by a repair',
-      )
+      if (!this.rooms?.makeSlots()) throw noSlot()
+      // The table may have taken the very granules.
+      start = table.granules.find(granules, align)
+      if (start === -1) throw this.#noSpace(granules, wanted.align)
+      slot = table.claim(start, granules, wanted.name, wanted.type)
     }
     const chunk = this.#newHandle(slot, 'reserved')
     if (wanted.zero) {
@@ -205,11 +221,11 @@ export class ChunkStore implements ChunkKeeper {
    * @throws PlinthError ERR_NO_SPACE when they are taken or not of this volume, ERR_CHUNK_EXISTS
    */
   place({ id, offset, size, name, type }: PlacedChunk): Chunk {
-    const { granuleBytes, dataAt } = this.#geometry
+    const { granuleBytes } = this.#geometry
     checkInteger(id, 'id', 1)
     checkInteger(offset, 'offset', 0)
     const { name: nameText, type: typeText } = this.#parse({ size, name, type })
-    const start = (offset - dataAt) / granuleBytes
+    const start = offset / granuleBytes
     const granules = size / granuleBytes
     const slot =
       Number.isInteger(start) && Number.isInteger(granules)
@@ -226,11 +242,15 @@ export class ChunkStore implements ChunkKeeper {
 
   #noSpace(granules: number, align: number): PlinthError {
     const { free, longest } = this.table.granules
-    const { granuleBytes } = this.#geometry
+    const { granuleBytes, sizeBytes } = this.#geometry
+    const maxBytes = this.rooms?.maxBytes
     return new PlinthError(
       'ERR_NO_SPACE',
       `no free run of ${granules * granuleBytes} bytes${align > granuleBytes ? ` aligned to ${align}` : ''}: ` +
-        `${free * granuleBytes} bytes are free, the longest run has ${longest * granuleBytes}`,
+        `${free * granuleBytes} bytes are free, the longest run has ${longest * granuleBytes}; ` +
+        (maxBytes === undefined
+          ? `the volume keeps its ${sizeBytes} bytes until it is made to grow`
+          : `the volume has ${sizeBytes} bytes and grows to no more than its maxSize of ${maxBytes}`),
     )
   }
 
@@ -419,6 +439,13 @@ export class ChunkStore implements ChunkKeeper {
     for (const chunk of this.#open) if (chunk !== undefined) this.#end(chunk)
     this.#warm?.clear()
   }
+}
+
+function noSlot(): PlinthError {
+  return new PlinthError(
+    'ERR_NO_SPACE',
+    'no slot of the chunk table is left, and no room for more: each has a chunk, was used 2^29 times or was given up by a repair',
+  )
 }
 
 function tooLarge(size: number): PlinthError {

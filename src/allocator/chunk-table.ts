@@ -25,8 +25,9 @@ import {
   textOf,
   versionOfSlot,
 } from '../layout/chunk-slot.js'
+import { type Geometry, type GranuleRun, metadataRuns } from '../layout/geometry.js'
 import type { Batch } from '../log/batch.js'
-import { SlotCopies, type SlotPlaces } from '../log/slot-copies.js'
+import { SlotCopies, SlotPlace, type SlotPlaces } from '../log/slot-copies.js'
 import { FreeIndex } from './free-index.js'
 
 /** Text as it is kept: the string and its bytes. */
@@ -37,18 +38,24 @@ export interface Text {
 
 const NO_BYTES = new Uint8Array(0)
 
+/** Where the table is, and the volume that it is of: both grow. */
+export interface TablePlaces extends SlotPlaces {
+  readonly geometry: Geometry
+}
+
 export class ChunkTable {
   readonly granules: FreeIndex
-  readonly #places: SlotPlaces
+  readonly #places: TablePlaces
   readonly copies: SlotCopies
+  readonly #place = new SlotPlace()
   readonly #freeSlots: FreeIndex
   readonly #slotByName = new Map<string, number>()
   readonly #names: (Text | undefined)[] = []
   readonly #types: (Text | undefined)[] = []
-  readonly #start: Uint32Array
-  readonly #length: Uint32Array
-  readonly #generation: Uint32Array
-  readonly #version: Uint32Array
+  #start: Uint32Array
+  #length: Uint32Array
+  #generation: Uint32Array
+  #version: Uint32Array
   #slotsUsed = 0
   #chunks = 0
   /** Granules with known bad blocks that no chunk has: neither free nor anybody's. */
@@ -58,7 +65,7 @@ export class ChunkTable {
   #slotsSeen = 0
   readonly #counts = { slotsUsed: 0, holes: 0 }
 
-  constructor(places: SlotPlaces) {
+  constructor(places: TablePlaces) {
     const { geometry } = places
     this.#places = places
     this.copies = new SlotCopies(places)
@@ -85,7 +92,7 @@ export class ChunkTable {
     for (; this.#slotsSeen < this.#slotsUsed; this.#slotsSeen++) holes.push(this.#slotsSeen)
     let left = 0
     for (let i = 0; i < holes.length; i++) {
-      if (this.#isUnwritten(holes[i]!)) holes[left++] = holes[i]!
+      if (this.copies.isUnwritten(holes[i]!)) holes[left++] = holes[i]!
     }
     while (holes.length > left) holes.pop()
     this.#counts.slotsUsed = this.#slotsUsed
@@ -93,11 +100,31 @@ export class ChunkTable {
     return this.#counts
   }
 
-  #isUnwritten(slot: number): boolean {
-    const copies = this.copies
-    const copy = copies.isBad(slot, 0) ? 1 : 0
-    const at = copies.at(slot, copy) + CHUNK_SLOT.fields.state[0]
-    return copies.mapping(copy).bytes[at] === 0
+  /** The volume has grown: its geometry says how far. What was the tail is free, and what was behind it. */
+  addGranules(): void {
+    const { granules } = this.#places.geometry
+    const before = this.granules.cells
+    if (granules === before) return
+    this.granules.grow(granules)
+    this.granules.release(before, granules - before)
+    this.#keepOut(before, granules - before)
+  }
+
+  /** The table has another extent: its geometry says how many slots there are. */
+  addSlots(): void {
+    const { slots } = this.#places.geometry
+    const before = this.#start.length
+    const more = (from: Uint32Array) => {
+      const grown = new Uint32Array(slots)
+      grown.set(from)
+      return grown
+    }
+    this.#start = more(this.#start)
+    this.#length = more(this.#length)
+    this.#generation = more(this.#generation)
+    this.#version = more(this.#version)
+    this.#freeSlots.grow(slots)
+    this.#freeSlots.release(before, slots - before)
   }
 
   /**
@@ -153,8 +180,11 @@ export class ChunkTable {
         if (values.generation === GENERATION_MAX) this.#freeSlots.take(slot, 1)
         continue
       }
-      if (values.start + values.granules > geometry.granules) {
-        refuse(`the chunk in slot ${slot} runs past the end of the volume`)
+      if (
+        values.start + values.granules > geometry.granules ||
+        values.start < geometry.dataAt / geometry.granuleBytes
+      ) {
+        refuse(`the chunk in slot ${slot} runs past the ends of the volume`)
         continue
       }
       const wrong = this.#setTexts(slot, values)
@@ -172,31 +202,45 @@ export class ChunkTable {
     for (const slot of used) this.#freeSlots.take(slot, 1)
     this.#chunks = used.length
     used.sort((a, b) => this.#start[a]! - this.#start[b]!)
-    let free: GranuleIndex = 0
-    for (const slot of used) {
-      const start = this.#start[slot]!
-      if (start < free) refuse(`the chunk in slot ${slot} overlaps another`)
-      if (start > free) this.granules.release(free, start - free)
-      free = Math.max(free, start + this.#length[slot]!)
-    }
-    if (free < geometry.granules) this.granules.release(free, geometry.granules - free)
+    this.#findFree(used, refuse)
     this.#keepOut(0, geometry.granules)
     for (const [slot, from] of wounds) heal(slot, from)
     return leftOut
+  }
+
+  /** What is between chunks (given in order of place), log and table is free. */
+  #findFree(used: readonly number[], refuse: (what: string) => void): void {
+    const { geometry } = this.#places
+    const metadata = metadataRuns(geometry)
+    let free: GranuleIndex = geometry.dataAt / geometry.granuleBytes
+    const pass = ({ start, length }: GranuleRun, what: () => string) => {
+      if (start < free) refuse(what())
+      if (start > free) this.granules.release(free, start - free)
+      free = Math.max(free, start + length)
+    }
+    let next = 0
+    for (const slot of used) {
+      const start = this.#start[slot]!
+      while (next < metadata.length && metadata[next]!.start < start) {
+        pass(metadata[next++]!, () => 'a chunk overlaps the log or the chunk table')
+      }
+      const run = { start, length: this.#length[slot]! }
+      pass(run, () => `the chunk in slot ${slot} overlaps another, the log or the chunk table`)
+    }
+    for (; next < metadata.length; next++) {
+      pass(metadata[next]!, () => 'a chunk overlaps the log or the chunk table')
+    }
+    if (free < geometry.granules) this.granules.release(free, geometry.granules - free)
   }
 
   /** Of these granules, takes the free ones with known bad blocks for good. */
   #keepOut(start: GranuleIndex, length: number): void {
     const { geometry, badBlocks } = this.#places
     if (badBlocks.isEmpty) return
-    const { dataAt, granuleBytes } = geometry
-    for (const bad of badBlocks.within(dataAt + start * granuleBytes, length * granuleBytes)) {
-      const end = Math.ceil((bad.offset + bad.length - dataAt) / granuleBytes)
-      for (
-        let granule = Math.floor((bad.offset - dataAt) / granuleBytes);
-        granule < end;
-        granule++
-      ) {
+    const { granuleBytes } = geometry
+    for (const bad of badBlocks.within(start * granuleBytes, length * granuleBytes)) {
+      const end = Math.ceil((bad.offset + bad.length) / granuleBytes)
+      for (let granule = Math.floor(bad.offset / granuleBytes); granule < end; granule++) {
         if (!this.granules.isFree(granule, 1)) continue
         this.granules.take(granule, 1)
         this.keptOut.add(granule)
@@ -341,15 +385,15 @@ export class ChunkTable {
     for (const copy of [0, 1] as const) {
       if (!this.copies.isBad(slot, copy)) continue
       const good = copy === 0 ? 1 : 0
-      batch.retargetSlot(copy, this.copies.mapping(good), this.copies.at(slot, good))
+      batch.retargetSlot(copy, this.copies.mapping(slot, good))
     }
   }
 
   /** Stages the slot as it now stands: a chunk, or free. */
   stage(slot: number, batch: Batch, state: number): void {
-    const { head, tail, seed, badBlocks } = this.#places
-    const { copies } = this
-    const at = batch.slot(head, copies.at(slot, 0), tail, copies.at(slot, 1))
+    const { extents, seed, badBlocks } = this.#places
+    const { copies } = this.#place.find(extents, slot)
+    const at = batch.slot(slot, copies[0], copies[1], this.#place.offset)
     if (!badBlocks.isEmpty) this.#avoidBadCopy(slot, batch)
     const { u8, u32 } = batch.staging
     const isChunk = state === CHUNK_STATE.CHUNK

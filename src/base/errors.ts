@@ -27,6 +27,7 @@ export const ERROR_CODES = {
   ERR_DEVICE_TOO_SMALL: 'the device is smaller than the smallest volume or the wanted size',
   ERR_DEVICE_TRUNCATED: 'the device is smaller than the volume on it',
   ERR_FORMAT_TOO_NEW: 'the volume uses a format or a feature that this version does not know',
+  ERR_FORMAT_TOO_OLD: 'the volume has a format from before the first release',
   ERR_GRANULARITY: 'this granularity would lose data on this device',
   ERR_HEAP_CLASSES: 'the heap exists without the wanted size classes',
   ERR_HEAP_NOT_FOUND: 'no heap has this name, and a reader makes none',

@@ -4,13 +4,8 @@
  * blocks are cleared. Opening goes around those that are known alone.
  */
 import { PAGE_BYTES } from '../base/units.js'
-import {
-  ANCHOR_AT,
-  type Geometry,
-  granuleToOffset,
-  SUPERBLOCK_AT,
-  TABLE_AT,
-} from '../layout/geometry.js'
+import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+import { ANCHOR_AT, type Geometry, granuleToOffset, SUPERBLOCK_AT } from '../layout/geometry.js'
 import type { Place, Problem, Severity } from './finding.js'
 import type { Inspection } from './inspection.js'
 
@@ -72,7 +67,7 @@ function cannotRead(bytes: number, place: Place, severity: Severity, where: stri
 }
 
 function metadataOf(geometry: Geometry): Part[] {
-  const { tableBytes, logAt, logBytes, tableCopyAt, anchorCopyAt, superblockCopyAt } = geometry
+  const { logAt, logBytes, extents, anchorCopyAt, superblockCopyAt } = geometry
   const twice = (copy: 0 | 1, at: number, length: number, area: 'superblock' | 'chunk-table') => ({
     at,
     length,
@@ -90,7 +85,10 @@ function metadataOf(geometry: Geometry): Part[] {
   return [
     twice(0, SUPERBLOCK_AT, PAGE_BYTES, 'superblock'),
     anchor(0, ANCHOR_AT),
-    twice(0, TABLE_AT, tableBytes, 'chunk-table'),
+    ...extents.flatMap(({ slots, firstAt, secondAt }) => [
+      twice(0, firstAt, slots * CHUNK_SLOT.bytes, 'chunk-table'),
+      twice(1, secondAt, slots * CHUNK_SLOT.bytes, 'chunk-table'),
+    ]),
     {
       at: logAt,
       length: logBytes,
@@ -98,7 +96,6 @@ function metadataOf(geometry: Geometry): Part[] {
       place: { area: 'log' },
       meaning: 'in the log: the volume does not open',
     },
-    twice(1, tableCopyAt, tableBytes, 'chunk-table'),
     anchor(1, anchorCopyAt),
     twice(1, superblockCopyAt, PAGE_BYTES, 'superblock'),
   ]

@@ -13,7 +13,7 @@ import {
   NAME_BYTES_MAX,
   textOf,
 } from '../layout/chunk-slot.js'
-import { type Geometry, granuleToOffset, TABLE_AT } from '../layout/geometry.js'
+import { type Geometry, granuleToOffset, metadataRuns, slotPlaces } from '../layout/geometry.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import type { FindingCode, Place, Problem } from './finding.js'
 import type { FoundChunk, Inspection } from './inspection.js'
@@ -42,7 +42,7 @@ function freed(
   return {
     code,
     severity: 'error',
-    place: placeOf(slot),
+    place: placeOf(inspection, slot),
     message: `${message}; repair with dropDamaged gives the chunk in slot ${slot} up`,
     fixes: rewritten(inspection, code, slot, bytes, 'is made free: its chunk is given up'),
   }
@@ -65,14 +65,14 @@ function nameless(inspection: Inspection, chunk: FoundChunk, message: string): P
   return {
     code,
     severity: 'error',
-    place: placeOf(slot),
+    place: placeOf(inspection, slot),
     message: `${message}; repair with dropDamaged takes the name from the chunk in slot ${slot}`,
     fixes: rewritten(inspection, code, slot, bytes, 'has no name any more: another chunk has it'),
   }
 }
 
-function placeOf(slot: number): Place {
-  return { area: 'chunk-table', offset: TABLE_AT + slot * CHUNK_SLOT.bytes }
+function placeOf({ geometry }: Inspection, slot: number): Place {
+  return { area: 'chunk-table', offset: slotPlaces(geometry!, slot)[0] }
 }
 
 function* checkTexts(inspection: Inspection, chunks: readonly FoundChunk[]): Iterable<Problem> {
@@ -85,7 +85,7 @@ function* checkTexts(inspection: Inspection, chunks: readonly FoundChunk[]): Ite
         yield {
           code: 'text-invalid',
           severity: 'error',
-          place: placeOf(slot),
+          place: placeOf(inspection, slot),
           message: `the ${what} of the chunk in slot ${slot} is not UTF-8, padded with zeros`,
         }
       } else if (what === 'name' && text !== '') {
@@ -110,22 +110,44 @@ function* checkSpace(
   geometry: Geometry,
   chunks: readonly FoundChunk[],
 ): Iterable<Problem> {
-  const { granules, granuleBytes, dataAt, tailAt, sizeBytes } = geometry
+  const { granules, granuleBytes, dataAt } = geometry
+  const first = dataAt / granuleBytes
   const inOrder = [...chunks].sort((a, b) => a.values.start - b.values.start)
+  const metadata = metadataRuns(geometry)
   let used = 0
   let free = 0
-  let end = 0
+  let end = first
   let before: FoundChunk | undefined
   let sound = true
+  let next = 0
+  // Of log and table, those that begin before a chunk does.
+  const passMetadata = (to: number) => {
+    for (; next < metadata.length && metadata[next]!.start < to; next++) {
+      const { start, length } = metadata[next]!
+      free += Math.max(0, start - end)
+      end = Math.max(end, start + length)
+      used += length
+    }
+  }
   for (const chunk of inOrder) {
     const { slot, values } = chunk
     const { start, granules: length } = values
-    if (start + length > granules) {
+    if (start < first || start + length > granules) {
       sound = false
-      const message = `the chunk in slot ${slot} has ${length} granules from ${start}; the volume has ${granules}`
+      const message = `the chunk in slot ${slot} has ${length} granules from ${start}; the volume has ${granules}, the first chunk can have ${first}`
       yield freed(inspection, 'chunk-out-of-bounds', chunk, message)
       continue
     }
+    const isOver = metadata.find(
+      (run) => run.start < start + length && start < run.start + run.length,
+    )
+    if (isOver !== undefined) {
+      sound = false
+      const message = `the chunk in slot ${slot} overlaps the log or the chunk table at granule ${isOver.start}`
+      yield freed(inspection, 'chunk-overlap', chunk, message)
+      continue
+    }
+    passMetadata(start)
     if (before !== undefined && start < end) {
       sound = false
       const message = `the chunks in slots ${before.slot} and ${slot} overlap at offset ${granuleToOffset(geometry, start)}`
@@ -133,7 +155,7 @@ function* checkSpace(
       yield freed(inspection, 'chunk-overlap', worse, message)
       // What is given up is in nobody's way.
       if (worse === chunk) continue
-      end = 0
+      end = start
     } else free += start - end
     used += length
     if (start + length > end) {
@@ -142,14 +164,14 @@ function* checkSpace(
     }
   }
   if (!sound) return
+  passMetadata(granules)
   free += granules - end
-  const metadata = dataAt + (sizeBytes - tailAt)
-  if ((used + free) * granuleBytes + metadata !== sizeBytes) {
+  if (used + free !== granules - first) {
     yield {
       code: 'space-miscounted',
       severity: 'error',
-      place: { area: 'chunk-table', offset: TABLE_AT },
-      message: `${used} granules are used, ${free} free and ${metadata} bytes metadata: that is not ${sizeBytes}`,
+      place: placeOf(inspection, 0),
+      message: `${used} granules are used and ${free} free: that is not ${granules - first}`,
     }
   }
 }

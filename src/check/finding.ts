@@ -18,6 +18,7 @@ export const FINDING_CODES = {
   'bad-blocks': 'the device has known bad blocks where the volume has something',
   unreadable: 'the device gives an error where the volume has something',
   'format-too-new': 'the volume uses a format or a feature that this version does not know',
+  'format-too-old': 'the volume has a format from before the first release',
   'restore-incomplete': 'a restore to this volume did not end',
   'geometry-impossible': 'the superblock describes a volume that cannot be',
   'device-truncated': 'the device is smaller than the volume on it',

@@ -13,7 +13,7 @@ import { bitsIn, isZero } from '../base/bits.js'
 import { type Offset, PAGE_BYTES } from '../base/units.js'
 import { ANCHOR, decodeAnchor } from '../layout/anchor.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
-import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
+import { ANCHOR_AT, type Geometry, HEAD_BYTES, SUPERBLOCK_AT } from '../layout/geometry.js'
 import { findSignatures } from '../layout/signature.js'
 import {
   decodeSuperblock,
@@ -44,8 +44,9 @@ export function findIntruder(
   const device = new Lenient(raw)
   const seed = volumeSeed(superblock.uuid)
   const metadata = [
-    { from: 0, to: geometry.logAt },
-    { from: geometry.tableCopyAt, to: geometry.sizeBytes },
+    { from: 0, to: HEAD_BYTES },
+    ...tablesOf(geometry).map(({ at, bytes }) => ({ from: at, to: at + bytes })),
+    { from: geometry.anchorCopyAt, to: geometry.sizeBytes },
   ]
   for (const { what, offset } of findSignatures(device, metadata)) {
     if (!isWhole(device, geometry, seed, offset)) return { what, offset }
@@ -89,8 +90,8 @@ function isOwnHead(
   const sameAt = (at: number, length: number) =>
     own.compare(page, at, at + length, at, at + length) === 0
   // Nothing but a superblock of this volume, whatever is wrong with the values: one was torn, or misdirected.
-  const [labelAt] = SUPERBLOCK.fields.label
-  const isAlone = bitsIn(page.subarray(labelAt + superblock.label.length)) <= 1
+  const [extentsAt] = SUPERBLOCK.fields.extents
+  const isAlone = bitsIn(page.subarray(extentsAt + superblock.extents.length)) <= 1
   if (isAlone && sameAt(magicAt, 8) && sameAt(uuidAt, 16)) return true
   // A write that was lost, or torn over zeros; that the anchor is there tells it from a device that was wiped.
   if (
@@ -105,34 +106,37 @@ function isOwnHead(
   return true
 }
 
+/** Each copy of each extent of the chunk table. */
+function tablesOf({ extents }: Geometry): { first: number; at: Offset; bytes: number }[] {
+  let first = 0
+  return extents.flatMap(({ slots, firstAt, secondAt }) => {
+    const bytes = slots * CHUNK_SLOT.bytes
+    const both = [firstAt, secondAt].map((at) => ({ first, at, bytes }))
+    first += slots
+    return both
+  })
+}
+
 /** Whether the structure at a place of the metadata passes its checksum: then its bytes only look foreign. */
 function isWhole(device: Readable, geometry: Geometry, seed: number, offset: Offset): boolean {
-  const { logAt, tableCopyAt, anchorCopyAt, superblockCopyAt } = geometry
+  const { anchorCopyAt, superblockCopyAt } = geometry
+  const table = tablesOf(geometry).find(({ at, bytes }) => offset >= at && offset < at + bytes)
+  if (table !== undefined) {
+    const slot = Math.floor((offset - table.at) / CHUNK_SLOT.bytes)
+    const page = readPage(device, offset - (offset % PAGE_BYTES))
+    const inPage = (slot * CHUNK_SLOT.bytes) % PAGE_BYTES
+    const slotSeed = chunkSlotSeed(seed, table.first + slot)
+    return page === undefined || decodeChunkSlot(page, inPage, slotSeed) !== undefined
+  }
   if (offset < ANCHOR_AT || offset >= superblockCopyAt) {
-    const at = offset < ANCHOR_AT ? SUPERBLOCK_AT : superblockCopyAt
-    const page = readPage(device, at)
+    const page = readPage(device, offset < ANCHOR_AT ? SUPERBLOCK_AT : superblockCopyAt)
     return page === undefined || typeof decodeSuperblock(page) !== 'string'
   }
-  if (offset < TABLE_AT || offset >= anchorCopyAt) {
-    const at = offset < TABLE_AT ? ANCHOR_AT : anchorCopyAt
-    const page = readPage(device, at)
-    return (
-      page === undefined ||
-      (offset < at + ANCHOR.bytes &&
-        decodeAnchor(page.subarray(0, ANCHOR.bytes), seed) !== undefined)
-    )
-  }
-  const tableAt = offset < logAt ? TABLE_AT : tableCopyAt
-  const slot = Math.floor((offset - tableAt) / CHUNK_SLOT.bytes)
-  const page = readPage(device, offset - (offset % PAGE_BYTES))
-  return (
-    page === undefined ||
-    decodeChunkSlot(
-      page,
-      (tableAt + slot * CHUNK_SLOT.bytes) % PAGE_BYTES,
-      chunkSlotSeed(seed, slot),
-    ) !== undefined
-  )
+  const at = offset < HEAD_BYTES ? ANCHOR_AT : anchorCopyAt
+  const page = readPage(device, at)
+  if (page === undefined) return true
+  const isAnchor = decodeAnchor(page.subarray(0, ANCHOR.bytes), seed) !== undefined
+  return offset < at + ANCHOR.bytes && isAnchor
 }
 
 /** A page; undefined when it is a known bad block or cannot be read: that says nothing of who has it. */

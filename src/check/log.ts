@@ -18,7 +18,7 @@
 import { PAGE_BYTES } from '../base/units.js'
 import { ANCHOR, ANCHOR_STATE, type Anchor, decodeAnchor, encodeAnchor } from '../layout/anchor.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
-import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
+import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT } from '../layout/geometry.js'
 import { RECORD_ALIGN } from '../layout/record.js'
 import { decodeSuperblock } from '../layout/superblock.js'
 import { readLog } from '../log/changes.js'
@@ -61,9 +61,11 @@ function isHeadGone(
   geometry: Geometry,
 ): boolean {
   if (decodeAnchor(device.read(ANCHOR_AT, ANCHOR.bytes), seed) !== undefined) return false
-  const { slotsUsed } = anchor!
+  // The first extent is the one that stands there.
+  const { slots, firstAt, secondAt } = geometry.extents[0]!
+  const slotsUsed = Math.min(anchor!.slotsUsed, slots)
   const from = Math.max(0, slotsUsed - SLOTS_LOOKED_AT)
-  const [first, second] = [TABLE_AT, geometry.tableCopyAt].map((tableAt) =>
+  const [first, second] = [firstAt, secondAt].map((tableAt) =>
     device.read(tableAt + from * CHUNK_SLOT.bytes, (slotsUsed - from) * CHUNK_SLOT.bytes),
   )
   let isAny = false

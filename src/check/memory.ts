@@ -4,7 +4,7 @@
  */
 import type { ChunkTable } from '../allocator/chunk-table.js'
 import type { SlabHeap } from '../heap/slab-heap.js'
-import { slotPlaces, TABLE_AT } from '../layout/geometry.js'
+import { type Geometry, metadataRuns, slotPlaces } from '../layout/geometry.js'
 import { differs, type Problem } from './finding.js'
 import { checkHeapMemory } from './heap-memory.js'
 import type { Inspection } from './inspection.js'
@@ -20,7 +20,7 @@ export interface Memory {
 
 export function* checkMemory(inspection: Inspection, memory: Memory): Iterable<Problem> {
   const { chunks, geometry } = inspection
-  if (chunks === undefined) return
+  if (chunks === undefined || geometry === undefined) return
   const { table } = memory
   const known = new Set(table.slotsInOrder())
   for (const { slot, values } of chunks) {
@@ -32,24 +32,24 @@ export function* checkMemory(inspection: Inspection, memory: Memory): Iterable<P
       isText(table.typeOf(slot)?.bytes, values.type, values.typeBytes)
     if (!isSame)
       yield differs(
-        slotPlaces(geometry!, slot)[0],
+        slotPlaces(geometry, slot)[0],
         `chunk slot ${slot} on the device is not as in memory`,
       )
   }
   for (const slot of known) {
     if (!memory.isReserved(slot)) {
       yield differs(
-        slotPlaces(geometry!, slot)[0],
+        slotPlaces(geometry, slot)[0],
         `chunk slot ${slot} holds a chunk in memory, but not on the device`,
       )
     }
   }
-  yield* checkFreeIndex(inspection, table)
+  yield* checkFreeIndex(geometry, table)
   for (const space of memory.heaps) yield* checkHeapMemory(inspection, space)
 }
 
-function* checkFreeIndex(inspection: Inspection, table: ChunkTable): Iterable<Problem> {
-  const { granules } = inspection.geometry!
+function* checkFreeIndex(geometry: Geometry, table: ChunkTable): Iterable<Problem> {
+  const { granules, dataAt, granuleBytes } = geometry
   const runs: { start: number; length: number; what: string }[] = []
   for (const slot of table.slotsInOrder()) {
     const start = table.startOf(slot)
@@ -60,20 +60,24 @@ function* checkFreeIndex(inspection: Inspection, table: ChunkTable): Iterable<Pr
     free += length
     runs.push({ start, length, what: 'a free run' })
   })
+  for (const run of metadataRuns(geometry)) runs.push({ ...run, what: 'log or chunk table' })
   for (const start of table.keptOut) runs.push({ start, length: 1, what: 'a bad granule' })
   runs.sort((a, b) => a.start - b.start)
-  let end = 0
+  let end = dataAt / granuleBytes
   for (const { start, length, what } of runs) {
     if (start !== end) {
       const how = start > end ? `granules ${end} to ${start} are nobody's before` : 'overlaps'
-      yield differs(TABLE_AT, `the free index is wrong: ${how} ${what} at granule ${start}`)
+      yield differs(
+        slotPlaces(geometry, 0)[0],
+        `the free index is wrong: ${how} ${what} at granule ${start}`,
+      )
       return
     }
     end = start + length
   }
   if (end !== granules || free !== table.granules.free) {
     yield differs(
-      TABLE_AT,
+      slotPlaces(geometry, 0)[0],
       `the free index is wrong: it reaches to granule ${end} of ${granules}, and counts ${table.granules.free} free ones instead of ${free}`,
     )
   }

@@ -70,14 +70,14 @@ export function remainingAfter(
 export function applyFixes(
   media: Media,
   metadata: readonly Mapping[],
-  { dataAt, granuleBytes }: Geometry,
+  { granuleBytes }: Geometry,
   fixes: readonly PlannedFix[],
 ): void {
   for (const [i, { offset, bytes, place }] of fixes.entries()) {
     const end = offset + bytes.length
     const isWithin = (each: Mapping) => offset >= each.offset && end <= each.offset + each.length
     const known = metadata.find(isWithin)
-    const start = dataAt + alignDown(offset - dataAt, granuleBytes)
+    const start = alignDown(offset, granuleBytes)
     const mapping = known ?? media.map(start, alignUp(end - start, granuleBytes))
     // One copy, then a fence: the other copy is whole while this one is written. A crash here leaves
     // this one damaged, as it was. Slots of one copy are written together: the other has all of them.

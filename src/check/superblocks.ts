@@ -1,9 +1,8 @@
 /**
  * The superblocks: both copies, and the volume that they describe.
  *
- * Opening a volume finds the second copy by the first, or at the device's end. Here it is looked for
- * further: where the damaged first copy still says, and in the last resort everywhere, so that a
- * volume smaller than its device can be brought back too. Without a sign of a head the search is bounded.
+ * Opening a volume finds the second copy by the first, damaged or not, or at the device's end. Here it is looked
+ * for further, in the last resort everywhere, so that a volume smaller than its device can be brought back too. Without a sign of a head the search is bounded.
  */
 import { MIB, type Offset, PAGE_BYTES } from '../base/units.js'
 import { ANCHOR, ANCHOR_MAGIC, decodeAnchor } from '../layout/anchor.js'
@@ -13,6 +12,7 @@ import {
   decodeSuperblock,
   encodeSuperblock,
   hasMagic,
+  isLaterSuperblock,
   isSameSuperblock,
   SUPERBLOCK,
   type Superblock,
@@ -35,7 +35,8 @@ export function* checkSuperblocks(inspection: Inspection): Iterable<Problem> {
   const at =
     first === undefined ? findSecond(device, firstPage) : secondSuperblockAt(first.sizeBytes)
   const second = at === undefined ? undefined : copyAt(device, at)
-  const superblock = first ?? second
+  const isBehind = first !== undefined && second !== undefined && isLaterSuperblock(second, first)
+  const superblock = isBehind ? second : (first ?? second)
   if (superblock === undefined) {
     yield nothingFound(firstPage)
     return
@@ -62,15 +63,26 @@ export function* checkSuperblocks(inspection: Inspection): Iterable<Problem> {
   if (tooNew !== undefined) yield tooNew
   const secondAt = geometry.superblockCopyAt
   if (first === undefined) {
-    const opens = secondAt === secondSuperblockAt(device.sizeBytes)
+    const opens = [SUPERBLOCK.read(firstPage).sizeBytes, device.sizeBytes].some(
+      (end) => secondAt === secondSuperblockAt(end),
+    )
     yield {
       code: 'superblock-damaged',
       severity: opens ? 'warning' : 'error',
       place: { area: 'superblock', copy: 0, offset: SUPERBLOCK_AT },
       message: opens
         ? 'the first superblock is damaged; the second serves'
-        : `the first superblock is damaged; the second, at ${secondAt}, is not at the device's end, where opening looks for it`,
+        : `the first superblock is damaged; the second, at ${secondAt}, is neither where the first says nor at the device's end, where opening looks for it`,
       fixes: fixesOf('superblock-damaged', superblock, 0, SUPERBLOCK_AT),
+    }
+  } else if (isBehind) {
+    const code = 'superblock-differs'
+    yield {
+      code,
+      severity: 'warning',
+      place: { area: 'superblock', copy: 0, offset: SUPERBLOCK_AT },
+      message: 'the first superblock is older than the second: a crash came between the two',
+      fixes: fixesOf(code, superblock, 0, SUPERBLOCK_AT),
     }
   } else if (second === undefined || !isSameSuperblock(first, second)) {
     const code = second === undefined ? 'superblock-damaged' : 'superblock-differs'
@@ -187,6 +199,7 @@ function unwritable(superblock: Superblock): Problem | undefined {
 
 const REFUSED = {
   newer: 'format-too-new',
+  older: 'format-too-old',
   restoring: 'restore-incomplete',
   impossible: 'geometry-impossible',
   truncated: 'device-truncated',

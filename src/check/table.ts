@@ -18,7 +18,7 @@ import {
   type SlotContents,
   versionOfSlot,
 } from '../layout/chunk-slot.js'
-import { type Geometry, slotPlaces, TABLE_AT } from '../layout/geometry.js'
+import { extentEnd, type Geometry, slotPlaces } from '../layout/geometry.js'
 import { FINDINGS_MAX, type FindingCode, type PlannedFix, type Problem } from './finding.js'
 import type { FoundChunk, Inspection } from './inspection.js'
 
@@ -35,12 +35,13 @@ class Empties {
   /** Of those whose other copy is damaged: twice the slot, and one more where that is the second. */
   readonly odd: number[] = []
 
-  add(slot: number, count: number): void {
+  add(slot: number, count: number, window: Window): void {
     const { runs } = this
     this.count += count
     const last = runs.length - 2
-    const isNext = last >= 0 && runs[last]! + runs[last + 1]! === slot
-    if (isNext && runs[last + 1]! + count <= WINDOW_SLOTS) runs[last + 1]! += count
+    // None goes on in the next window: that may be in another extent.
+    const isNext = last >= 0 && slot > window.slot && runs[last]! + runs[last + 1]! === slot
+    if (isNext) runs[last + 1]! += count
     else runs.push(slot, count)
   }
 }
@@ -69,8 +70,9 @@ export function* checkTable(inspection: Inspection): Iterable<Problem> {
   const chunks: FoundChunk[] = []
   const empty = new Empties()
   let logged = 0
-  for (let slot = 0; slot < geometry.slots; slot += WINDOW_SLOTS) {
-    const count = Math.min(WINDOW_SLOTS, geometry.slots - slot)
+  let count = 0
+  for (let slot = 0; slot < geometry.slots; slot += count) {
+    count = Math.min(WINDOW_SLOTS, extentEnd(geometry, slot) - slot)
     const [one, other] = slotPlaces(geometry, slot)
     const window: Window = {
       slot,
@@ -98,7 +100,7 @@ function* checkUsed(
   const geometry = inspection.geometry!
   const emptyEnd = inspection.anchor!.slotsUsed
   const addEmpty = (slot: number, to: number) => {
-    if (slot < emptyEnd) empty.add(slot, Math.min(to, emptyEnd) - slot)
+    if (slot < emptyEnd) empty.add(slot, Math.min(to, emptyEnd) - slot, window)
   }
   const end = Math.min(window.slot + window.count, slotsUsed)
   let passed = 0
@@ -286,7 +288,7 @@ function* checkEmpty(
   yield {
     code: 'slot-lost',
     severity: 'error',
-    place: { area: 'chunk-table', offset: TABLE_AT + runs[0]! * SLOT_BYTES },
+    place: { area: 'chunk-table', offset: slotPlaces(geometry!, runs[0]!)[0] },
     message:
       `${which} empty in the chunk table, ${holes === 0 ? 'none' : `at most ${holes}`} of which can be: what was there is lost; ` +
       'repair with dropDamaged gives it up, so that the rest can be opened',

@@ -13,17 +13,20 @@ export const format = defineCommand({
   usage: 'format <device>',
   summary: 'make a volume of a device, a DAX node or a file',
   details:
-    'A file that does not exist is created when --size is given. A device that holds something is named and overwritten only after a yes.',
+    'A file that does not exist is created; without --size it begins small and grows by itself. A device that holds something is named and overwritten only after a yes.',
   examples: [
-    'plinth format /var/lib/engine/data --size 4G --label engine',
+    'plinth format /var/lib/engine/data --label engine',
+    'plinth format /var/lib/engine/data --size 4G --max-size 64G',
     'plinth format /dev/pmem0 --granule 2M',
   ],
 })
   .option(
     '--size <bytes>',
-    'bytes of the volume, such as 4G; default: all of the device',
+    'bytes of the volume, such as 4G; default: all of the device, or of a file that grows',
     parseBytes,
   )
+  .option('--max-size <bytes>', 'so far it grows by itself, where it is a file', parseBytes)
+  .option('--grow-by <bytes>', 'by so much at least', parseBytes)
   .option('--label <text>', 'a name for people, up to 64 bytes')
   .option('--granule <bytes>', 'a cell of the allocation grid, a power of two', parseBytes)
   .option('--log-size <bytes>', 'bytes of the redo log', parseBytes)

@@ -53,6 +53,7 @@ export function infoText({ volume, recovery, stats, heaps }: ReturnType<typeof i
       'size',
       `${formatBytes(volume.size)}: data ${formatBytes(dataBytes)}, log ${formatBytes(stats.logBytes)}, metadata ${formatBytes(metadata)}${padding > 0 ? `, padding ${formatBytes(padding)}` : ''}`,
     ],
+    ['grows', growsText(volume)],
     ['granule', formatBytes(volume.granule)],
     [
       'used',
@@ -64,6 +65,13 @@ export function infoText({ volume, recovery, stats, heaps }: ReturnType<typeof i
     ],
     ['left', leftText(recovery)],
   ])
+}
+
+function growsText({ maxSize }: Volume['info']): string {
+  if (maxSize === undefined) return `not by itself: ${PLINTH} grow`
+  return maxSize === Number.POSITIVE_INFINITY
+    ? 'by itself, as far as its filesystem has space'
+    : `by itself, up to ${formatBytes(maxSize)}`
 }
 
 function leftText({ clean, recordsReplayed, healed }: Volume['recovery']): string {

@@ -10,6 +10,7 @@ import { dump } from './dump.js'
 import { causesOf, EXIT, exitCodeOf, told } from './errors.js'
 import { exportChunk } from './export.js'
 import { format } from './format.js'
+import { grow } from './grow.js'
 import { importChunk } from './import.js'
 import { info } from './info.js'
 import { ls } from './ls.js'
@@ -33,7 +34,7 @@ const termOf = (argument: Argument) => {
 
 const groups: [title: string, commands: Command[]][] = [
   ['Look:', [probe, info, ls, map, stats]],
-  ['Make and mend:', [format, check, repair, wipe]],
+  ['Make and mend:', [format, grow, check, repair, wipe]],
   ['Move:', [dump, restore, exportChunk, importChunk, rm]],
   ['Measure:', [bench, doctor]],
 ]

@@ -3,7 +3,7 @@ import { type ChunkInfo, type Probe, printable, Volume } from '../index.js'
 import { defineCommand, exitsWith } from './command.js'
 import { bar, facts, type JsonOption, paint, print, table } from './output.js'
 import { formatBytes, formatCount, formatPercent, plural } from './units.js'
-import { dataArea, reading } from './volume.js'
+import { dataAreas, reading } from './volume.js'
 
 export const stats = defineCommand({
   usage: 'stats <device>',
@@ -69,19 +69,24 @@ export function freeRunsOf(
   chunks: readonly ChunkInfo[],
   badBlocks: Probe['badBlocks'],
 ): RunCount[] {
-  const data = dataArea(volume.stats().areas)
+  const { areas } = volume.stats()
   const { granule } = volume.info
   const bad = badBlocks.map(({ offset, length }) => ({
     offset: Math.floor(offset / granule) * granule,
     size: Math.ceil((offset + length) / granule) * granule - Math.floor(offset / granule) * granule,
   }))
   const taken = [...chunks, ...bad].sort((a, b) => a.offset - b.offset)
-  const end = data.offset + data.size
   const runs: number[] = []
-  let at = data.offset
-  for (const { offset, size } of [...taken, { offset: end, size: 0 }]) {
-    runs.push(Math.min(offset, end) - at)
-    at = Math.max(at, offset + size)
+  let next = 0
+  for (const data of dataAreas(areas)) {
+    const end = data.offset + data.size
+    let at = data.offset
+    for (; next < taken.length && taken[next]!.offset < end; next++) {
+      const { offset, size } = taken[next]!
+      runs.push(offset - at)
+      at = Math.max(at, offset + size)
+    }
+    runs.push(end - at)
   }
   return byPowerOfTwo(runs.filter((bytes) => bytes > 0))
 }

@@ -39,9 +39,9 @@ export async function reading<T>(
   return await body(volume)
 }
 
-/** Where chunks may be. */
-export function dataArea(areas: readonly VolumeArea[]): VolumeArea {
-  return areas.find(({ name }) => name === 'data')!
+/** Where chunks may be, lowest first: between them are the log and parts of the chunk table. */
+export function dataAreas(areas: readonly VolumeArea[]): VolumeArea[] {
+  return areas.filter(({ name }) => name === 'data')
 }
 
 /** Bytes of what plinth keeps beside the log. */

@@ -6,7 +6,7 @@ import type { BadBlocks } from '../media/bad-blocks.js'
 import type { Granularity, Media } from '../media/media.js'
 import type { NativeAddon } from '../native/addon.js'
 import { loadAddon } from '../native/load.js'
-import { mayHaveHoles, takeSpace } from './file-space.js'
+import { lengthen, mayHaveHoles, takeSpace } from './file-space.js'
 import { mapsSync, settleGranularity } from './granularity.js'
 import { type DeviceKind, identify } from './identify.js'
 import { knownBad } from './known-bad.js'
@@ -218,12 +218,39 @@ export class Device {
         { cause },
       )
     }
-    this.badBlocks = knownBad(
-      this.path,
-      identify(this.path, this.#fd),
-      this.#fd,
-      this.#addon,
-    ).badBlocks
+    this.#learnBad()
+  }
+
+  #learnBad(): void {
+    const identity = identify(this.path, this.#fd)
+    this.badBlocks = knownBad(this.path, identity, this.#fd, this.#addon).badBlocks
+  }
+
+  /**
+   * Makes a regular file so long, every byte of it backed; durable when it returns. Else nothing has changed.
+   * @throws PlinthError ERR_DEVICE_TOO_SMALL when it is no file, ERR_NO_SPACE when its filesystem is full, ERR_DEVICE_IO
+   */
+  extend(sizeBytes: number): void {
+    const { path, kind } = this
+    if (kind === 'block' || kind === 'dax') {
+      throw new PlinthError(
+        'ERR_DEVICE_TOO_SMALL',
+        `${path} has ${this.sizeBytes} bytes, ${sizeBytes} are wanted: make the device larger first`,
+      )
+    }
+    try {
+      lengthen(this.#fd, sizeBytes, this.#addon)
+    } catch (cause) {
+      const { code, message } = cause as NodeJS.ErrnoException
+      const isFull = code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
+      throw new PlinthError(
+        isFull ? 'ERR_NO_SPACE' : 'ERR_DEVICE_IO',
+        `${path} cannot grow to ${sizeBytes} bytes: ${isFull ? 'its filesystem has no space for that: ' : ''}${message}`,
+        { cause },
+      )
+    }
+    this.#learnBad()
+    if (this.#media !== undefined) this.#media.badBlocks = this.badBlocks
   }
 
   /** Gives back what the last `allocate` took: the file is as long as it was. */

@@ -67,11 +67,35 @@ export function takeSpace(
   return giveBack
 }
 
+/**
+ * Makes a file longer, every new byte of it backed and zero; durable when it returns. When it throws, a raw error of the
+ * system, it is as long as it was.
+ */
+export function lengthen(fd: number, sizeBytes: number, addon: NativeAddon | undefined): void {
+  const before = fs.fstatSync(fd).size
+  try {
+    if (!allocates(fd, sizeBytes, addon, before)) writeHoles(fd, sizeBytes, before)
+    fs.fsyncSync(fd)
+  } catch (error) {
+    try {
+      fs.ftruncateSync(fd, before)
+    } catch {
+      // It follows a failure, and that is what counts.
+    }
+    throw error
+  }
+}
+
 /** False: this filesystem has no fallocate (ext2, many of FUSE), or there is no addon to call it. */
-function allocates(fd: number, sizeBytes: number, addon: NativeAddon | undefined): boolean {
+function allocates(
+  fd: number,
+  sizeBytes: number,
+  addon: NativeAddon | undefined,
+  from = 0,
+): boolean {
   if (addon === undefined) return false
   try {
-    addon.allocate(fd, 0, sizeBytes)
+    addon.allocate(fd, from, sizeBytes - from)
     return true
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
@@ -81,10 +105,10 @@ function allocates(fd: number, sizeBytes: number, addon: NativeAddon | undefined
 }
 
 /** Writes zeros where zeros are read: over what is a hole, and to the wanted end. */
-function writeHoles(fd: number, sizeBytes: number): void {
+function writeHoles(fd: number, sizeBytes: number, begin = 0): void {
   const zeros = Buffer.alloc(WINDOW_BYTES)
   const window = Buffer.alloc(WINDOW_BYTES)
-  for (let at = 0; at < sizeBytes; at += WINDOW_BYTES) {
+  for (let at = begin; at < sizeBytes; at += WINDOW_BYTES) {
     const length = Math.min(WINDOW_BYTES, sizeBytes - at)
     const read = readUpTo(fd, window, length, at)
     const unit = isZero(window, 0, read) ? WINDOW_BYTES : BLOCK_BYTES

@@ -32,9 +32,9 @@ export class LineMedia extends Media {
   readonly granularity: Granularity
   readonly appendBytes = LINE_BYTES
   readonly unitShift = 6
+  sizeBytes: number
   readonly pendingUnitsMax = 65536
   readonly sharesFences = false
-  readonly sizeBytes: number
   readonly #parts: LineMediaParts
   readonly #addon: NativeAddon
   readonly #flushes: boolean
@@ -42,6 +42,7 @@ export class LineMedia extends Media {
   readonly #linesAreFlushed: number
   #commitCall: () => void = () => {}
   #bound: Staging | undefined
+  #ringAt = 0
   #closed = false
 
   constructor(parts: LineMediaParts) {
@@ -52,6 +53,15 @@ export class LineMedia extends Media {
     this.sizeBytes = parts.sizeBytes
     this.#flushes = parts.granularity === 'cache-line'
     this.#linesAreFlushed = this.#flushes ? 1 : 0
+  }
+
+  extend(sizeBytes: number): void {
+    this.sizeBytes = sizeBytes
+  }
+
+  override useRing(ring: Mapping): void {
+    super.useRing(ring)
+    this.#ringAt = ring.offset
   }
 
   map(offset: number, length: number): Mapping {
@@ -80,7 +90,7 @@ export class LineMedia extends Media {
   override commit(at: number, staging: Staging): void {
     if (!staging.bound || this.#bound !== staging) this.#bind(staging)
     const { mailbox, bytes, targetCount } = staging
-    mailbox[LOG_OFFSET] = at
+    mailbox[LOG_OFFSET] = at - this.#ringAt
     mailbox[RECORD_BYTES] = bytes
     mailbox[TARGET_COUNT] = targetCount
     this.#commitCall()
@@ -98,12 +108,10 @@ export class LineMedia extends Media {
   }
 
   protected appendBytesOf(at: number, record: Uint8Array): void {
-    // Only what is outside the common way comes here (skip records): the ring is in the first mapping.
-    const ring = this.mappings.find(
-      (mapping) => mapping !== undefined && mapping.offset === 0 && at < mapping.length,
-    )!
-    this.store(ring, at, record)
-    this.flush(ring, at, record.length)
+    // Only what is outside the common way comes here: skip records.
+    const ring = this.ring!
+    this.store(ring, at - ring.offset, record)
+    this.flush(ring, at - ring.offset, record.length)
     this.counters[COUNTER.BYTES_APPENDED]! += record.length
   }
 

@@ -50,9 +50,9 @@ export class PageMedia extends Media {
   readonly granularity = 'page'
   readonly appendBytes = PAGE_BYTES
   readonly unitShift = 12
+  sizeBytes: number
   readonly pendingUnitsMax = 16384
   readonly sharesFences = true
-  readonly sizeBytes: number
   readonly #parts: PageMediaParts
   readonly #writer: number | undefined
   #gathering: Gathering
@@ -92,6 +92,10 @@ export class PageMedia extends Media {
       at: 0,
       length: 0,
     }
+  }
+
+  extend(sizeBytes: number): void {
+    this.sizeBytes = sizeBytes
   }
 
   map(offset: number, length: number): Mapping {

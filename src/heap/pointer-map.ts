@@ -1,7 +1,7 @@
 /**
  * From a pointer to its object: of all heaps of a volume, the chunks that somebody has opened.
  *
- *   pointer ──▶ granule ──▶ `#chunkAt` ──▶ chunk ──▶ unit ──▶ slab ──▶ block      loads from typed arrays
+ *   pointer ──▶ granule ──▶ `#pages` ──▶ chunk ──▶ unit ──▶ slab ──▶ block      loads from typed arrays
  *
  * What is found is the chunk; where in it goes into the caller's `Location`.
  */
@@ -20,6 +20,11 @@ export class Location {
   offset = 0
 }
 
+/** The map has a page of so many granules where a heap has one of them: its memory follows the heaps, not the volume. */
+const PAGE_SHIFT = 12
+const PAGE_MASK = 2 ** PAGE_SHIFT - 1
+const NO_PAGE = new Uint32Array(2 ** PAGE_SHIFT)
+
 export class PointerMap {
   readonly #geometry: Geometry
   readonly #granuleShare: number
@@ -27,8 +32,8 @@ export class PointerMap {
   /** By index; 0 is none. */
   readonly chunks: (SlabChunk | undefined)[] = [undefined]
   readonly #freeIndexes: number[] = []
-  /** By granule: index of the chunk that has it. */
-  #chunkAt = new Uint32Array(0)
+  /** By granule, in pages: index of the chunk that has it. */
+  #pages: Uint32Array[] = [NO_PAGE]
   /** The device has failed: nothing is found any more, and who is at an object asks again. */
   areReadsRefused = false
 
@@ -39,9 +44,6 @@ export class PointerMap {
   }
 
   register(chunk: SlabChunk): void {
-    if (this.#chunkAt.length === 0 && !this.areReadsRefused) {
-      this.#chunkAt = new Uint32Array(this.#geometry.granules)
-    }
     chunk.index = this.#freeIndexes.pop() ?? this.chunks.length
     this.chunks[chunk.index] = chunk
     this.#fill(chunk, chunk.index)
@@ -56,26 +58,42 @@ export class PointerMap {
 
   refuseReads(): void {
     this.areReadsRefused = true
-    this.#chunkAt = new Uint32Array(0)
+    this.#pages = [NO_PAGE]
   }
 
   /** Nothing is found any more. */
   clear(): void {
-    this.#chunkAt = new Uint32Array(0)
+    this.#pages = [NO_PAGE]
     for (const chunk of this.chunks) chunk?.detach()
     this.chunks.length = 1
   }
 
   #fill(chunk: SlabChunk, index: number): void {
-    const { dataAt, granuleBytes } = this.#geometry
-    const first = (chunk.offset - dataAt) / granuleBytes
-    this.#chunkAt.fill(index, first, first + chunk.sizeBytes / granuleBytes)
+    if (this.areReadsRefused) return
+    const { granuleBytes } = this.#geometry
+    const first = chunk.offset / granuleBytes
+    const end = first + chunk.sizeBytes / granuleBytes
+    for (let granule = first; granule < end; ) {
+      const page = Math.floor(granule / 2 ** PAGE_SHIFT)
+      while (page >= this.#pages.length) this.#pages.push(NO_PAGE)
+      if (this.#pages[page] === NO_PAGE) this.#pages[page] = new Uint32Array(2 ** PAGE_SHIFT)
+      const pageAt = page * 2 ** PAGE_SHIFT
+      const stop = Math.min(end, pageAt + 2 ** PAGE_SHIFT)
+      this.#pages[page]!.fill(index, granule - pageAt, stop - pageAt)
+      granule = stop
+    }
+  }
+
+  /** The chunk at an address, which may be anything. */
+  #chunkAt(address: number): SlabChunk | undefined {
+    const granule = (address * this.#granuleShare) >>> 0
+    const page = this.#pages[granule >>> PAGE_SHIFT]
+    return page === undefined ? undefined : this.chunks[page[granule & PAGE_MASK]!]
   }
 
   /** Loads the lines of `length` bytes at `address`, within a chunk that is loaded. What it returns says nothing. */
   prefetch(address: number, length: number): number {
-    const granule = (address - this.#geometry.dataAt) * this.#granuleShare
-    const chunk = this.chunks[this.#chunkAt[granule >>> 0]!]
+    const chunk = this.#chunkAt(address)
     if (chunk === undefined) return 0
     const { words } = chunk
     const from = (address - chunk.offset) >>> 2
@@ -92,8 +110,7 @@ export class PointerMap {
    */
   locate(owner: SlabOwner, pointer: number, at: Location): SlabChunk {
     if (typeof pointer !== 'number') throw this.badPointer(owner, pointer)
-    const granule = (pointer - this.#geometry.dataAt) * this.#granuleShare
-    const chunk = this.chunks[this.#chunkAt[granule >>> 0]!]
+    const chunk = this.#chunkAt(pointer)
     if (chunk !== undefined && chunk.owner === owner) {
       const offset = pointer - chunk.offset
       if (offset >>> 0 === offset && offset < chunk.sizeBytes) {
@@ -126,8 +143,7 @@ export class PointerMap {
    */
   reach(owner: SlabOwner, address: number, length: number, at: Location): SlabChunk {
     if (typeof address !== 'number') throw this.badPointer(owner, address)
-    const granule = (address - this.#geometry.dataAt) * this.#granuleShare
-    const chunk = this.chunks[this.#chunkAt[granule >>> 0]!]
+    const chunk = this.#chunkAt(address)
     if (chunk !== undefined && chunk.owner === owner) {
       const offset = address - chunk.offset
       if (offset >>> 0 === offset && offset < chunk.sizeBytes) {

@@ -22,7 +22,7 @@ export const CHUNK_SLOT = defineStruct({
     generation: [8, 'u32', 'counts chunks that had this slot: an old id names nothing'],
     state:      [12, 'u16', '1 free, 2 chunk; 0 only in a slot that was never used'],
     nameBytes:  [14, 'u16', 'length of the name, 0 for none'],
-    start:      [16, 'u32', 'first granule; checked against every other chunk'],
+    start:      [16, 'u32', 'first granule, from the start of the device; checked against every other chunk'],
     granules:   [20, 'u32', 'length in granules, at least 1'],
     typeBytes:  [24, 'u16', 'length of the type, 0 for none'],
     flags:      [26, 'u16', 'none yet; others refuse the volume'],

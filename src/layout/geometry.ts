@@ -1,15 +1,18 @@
 /**
  * Where everything of a volume lies.
  *
- *   0         4 Ki      8 Ki                                           data            tail          size
- *   ├─────────┼─────────┼───────────────┼───────────┼──────────────────┼───────────────┼─────────────┤
- *   superblock  anchor    chunk table     redo log    (up to the next    granules        chunk table,
- *                                                      granule)                          anchor, superblock
- *   └──────────────── head ───────────────────────────────────────────┘               └─── tail ────┘
+ *   0            4 Ki                first granule behind it                          last 8 Ki      size
+ *   ├────────────┼───────────────────┼───────────────────────────────────────────────┼──────────────┤
+ *   superblock   anchor              granules: chunks, free runs, and among them      anchor,
+ *                                    the log and the extents of the chunk table       superblock
+ *   └────────── head ────────────────┘                                                └─── tail ────┘
  *
- * Everything that is kept twice is kept at both ends: what overwrites the beginning of a device (a
- * partition tool, mkfs) leaves the tail, and the other way round. The tail's place follows from the
- * size of the volume, so it is found without the head.
+ * Only head and tail have fixed places, and the tail moves when the volume grows. The log and the extents of
+ * the chunk table are granules like those of a chunk; the superblock says which. So nothing follows from the size that
+ * a volume had at first. Granules are counted from the start of the device.
+ *
+ * Everything that is kept twice is kept far apart, at first at both ends: what overwrites the beginning of a
+ * device (a partition tool, mkfs) leaves the tail, and the other way round.
  */
 import { PlinthError } from '../base/errors.js'
 import {
@@ -23,90 +26,132 @@ import {
   type Offset,
   PAGE_BYTES,
   powerOfTwoFloor,
+  TIB,
 } from '../base/units.js'
-import { CHUNK_SLOT } from './chunk-slot.js'
+import { CHUNK_SLOT, SLOTS_MAX } from './chunk-slot.js'
 
 /** The smallest volume. */
 export const VOLUME_BYTES_MIN = MIB
 export const GRANULE_BYTES_MIN = PAGE_BYTES
 export const GRANULE_BYTES_MAX = 4 * GIB
-/** More granules would make the free index and the table of chunks large: the granule grows instead. */
-export const GRANULES_MAX = 4 * MIB
+/** Granules are counted in 32 bits. */
+export const GRANULES_MAX = 2 ** 32 - 1
 export const LOG_BYTES_MIN = 64 * KIB
 export const LOG_BYTES_MAX = GIB
+/** Each is usually as large as all before it: with so many the table has its slots. */
+export const TABLE_EXTENTS_MAX = 32
+/** Slots of a new volume: more are added when these are used. */
+const SLOTS_FIRST = 8192
+/** A table extent is whole pages. */
+export const SLOTS_STEP = PAGE_BYTES / CHUNK_SLOT.bytes
 
 export const SUPERBLOCK_AT: Offset = 0
 export const ANCHOR_AT: Offset = PAGE_BYTES
-export const TABLE_AT: Offset = 2 * PAGE_BYTES
+export const HEAD_BYTES = 2 * PAGE_BYTES
+export const TAIL_BYTES = 2 * PAGE_BYTES
 
-export interface Geometry {
+/** A stretch of the chunk table, and where its two copies are: each begins at a granule. */
+export interface TableExtent {
+  readonly slots: number
+  readonly firstAt: Offset
+  readonly secondAt: Offset
+}
+
+/** What a superblock says of places. */
+export interface Shape {
   readonly sizeBytes: number
   readonly granuleBytes: number
-  readonly slots: number
-  readonly tableBytes: number
   readonly logAt: Offset
   readonly logBytes: number
-  /** First byte of the data area: a multiple of the granule. */
+  readonly extents: readonly TableExtent[]
+}
+
+/** The places of a volume. While it is open there is one, which is changed when the volume grows. */
+export interface Geometry extends Shape {
+  /** Of all extents. */
+  readonly slots: number
+  /** First byte behind the head that a chunk can have: a multiple of the granule. */
   readonly dataAt: Offset
+  /** Granules before the tail: a chunk's are below this. */
   readonly granules: number
-  /** First byte of the tail: a multiple of the granule. */
+  /** First byte that no chunk can have: a multiple of the granule. */
   readonly tailAt: Offset
-  readonly tableCopyAt: Offset
   readonly anchorCopyAt: Offset
   readonly superblockCopyAt: Offset
 }
 
-/** Works out the places. Undefined when nothing would be left for chunks. */
-export function computeGeometry(wanted: {
-  sizeBytes: number
-  granuleBytes: number
-  logBytes: number
-}): Geometry | undefined {
-  const { sizeBytes, granuleBytes, logBytes } = wanted
-  // One slot for each granule: a chunk is never refused for want of a slot.
-  const slots = Math.floor(sizeBytes / granuleBytes)
-  const tableBytes = alignUp(slots * CHUNK_SLOT.bytes, PAGE_BYTES)
-  const logAt = TABLE_AT + tableBytes
-  const dataAt = alignUp(logAt + logBytes, granuleBytes)
-  const tailAt = alignDown(sizeBytes - tableBytes - 2 * PAGE_BYTES, granuleBytes)
-  const granules = (tailAt - dataAt) / granuleBytes
-  if (granules < 1 || slots > GRANULES_MAX) return undefined
+/** A stretch of granules that no chunk can have. */
+export interface GranuleRun {
+  readonly start: GranuleIndex
+  readonly length: number
+}
+
+/** The places that follow from a shape. */
+export function geometryFor(shape: Shape): Geometry {
+  const { sizeBytes, granuleBytes, logAt, logBytes, extents } = shape
   const superblockCopyAt = sizeBytes - PAGE_BYTES
-  const anchorCopyAt = superblockCopyAt - PAGE_BYTES
+  const tailAt = alignDown(sizeBytes - TAIL_BYTES, granuleBytes)
   return {
     sizeBytes,
     granuleBytes,
-    slots,
-    tableBytes,
     logAt,
     logBytes,
-    dataAt,
-    granules,
+    extents,
+    slots: extents.reduce((sum, { slots }) => sum + slots, 0),
+    dataAt: alignUp(HEAD_BYTES, granuleBytes),
+    granules: tailAt / granuleBytes,
     tailAt,
-    tableCopyAt: anchorCopyAt - tableBytes,
-    anchorCopyAt,
+    anchorCopyAt: superblockCopyAt - PAGE_BYTES,
     superblockCopyAt,
   }
 }
 
+/** The volume has another shape now: whoever has its geometry sees it. */
+export function reshape(geometry: Geometry, next: Geometry): void {
+  Object.assign(geometry, next)
+}
+
+/** The granules of log and chunk table, lowest first. */
+export function metadataRuns({ granuleBytes, logAt, logBytes, extents }: Shape): GranuleRun[] {
+  const run = (offset: Offset, bytes: number): GranuleRun => ({
+    start: offset / granuleBytes,
+    length: Math.ceil(bytes / granuleBytes),
+  })
+  return [
+    run(logAt, logBytes),
+    ...extents.flatMap(({ slots, firstAt, secondAt }) =>
+      [firstAt, secondAt].map((at) => run(at, slots * CHUNK_SLOT.bytes)),
+    ),
+  ].sort((a, b) => a.start - b.start)
+}
+
 /** The geometry that a superblock describes; undefined when no volume can be so. */
-export function geometryOf(described: {
-  sizeBytes: number
-  granuleBytes: number
-  logBytes: number
-}): Geometry | undefined {
-  const { sizeBytes, granuleBytes, logBytes } = described
-  const sane =
+export function geometryOf(described: Shape): Geometry | undefined {
+  const { sizeBytes, granuleBytes, logBytes, extents } = described
+  const isSane =
     sizeBytes >= VOLUME_BYTES_MIN &&
     Number.isSafeInteger(sizeBytes) &&
     sizeBytes % PAGE_BYTES === 0 &&
     granuleBytes >= GRANULE_BYTES_MIN &&
     granuleBytes <= GRANULE_BYTES_MAX &&
     isPowerOfTwo(granuleBytes) &&
+    sizeBytes / granuleBytes <= GRANULES_MAX &&
     logBytes >= LOG_BYTES_MIN &&
     logBytes <= LOG_BYTES_MAX &&
-    logBytes % PAGE_BYTES === 0
-  return sane ? computeGeometry(described) : undefined
+    logBytes % PAGE_BYTES === 0 &&
+    extents.length > 0 &&
+    extents.length <= TABLE_EXTENTS_MAX &&
+    extents.every(({ slots }) => slots > 0 && slots <= SLOTS_MAX && slots % SLOTS_STEP === 0)
+  if (!isSane) return undefined
+  const geometry = geometryFor(described)
+  if (geometry.slots > SLOTS_MAX) return undefined
+  // Each within the data area, at a granule, none over another.
+  let free = geometry.dataAt / granuleBytes
+  for (const { start, length } of metadataRuns(geometry)) {
+    if (!Number.isSafeInteger(start) || start < free) return undefined
+    free = start + length
+  }
+  return free <= geometry.granules ? geometry : undefined
 }
 
 /**
@@ -117,6 +162,8 @@ export function planGeometry(wanted: {
   sizeBytes: number
   granuleBytes?: number | undefined
   logBytes?: number | undefined
+  /** What it may grow to; the size when it does not. */
+  maxBytes?: number | undefined
   /** What mappings of the device must be aligned to. */
   alignBytes: number
 }): Geometry {
@@ -127,9 +174,24 @@ export function planGeometry(wanted: {
       `${wanted.sizeBytes} bytes are too few: the smallest volume has ${VOLUME_BYTES_MIN}`,
     )
   }
-  const granuleBytes = Math.max(wanted.granuleBytes ?? defaultGranule(sizeBytes), wanted.alignBytes)
+  // Without limit: what granules of the usual size can have.
+  const largest = Math.max(sizeBytes, Math.min(wanted.maxBytes ?? 0, 128 * TIB))
+  const granuleBytes = Math.max(wanted.granuleBytes ?? defaultGranule(largest), wanted.alignBytes)
   const logBytes = wanted.logBytes ?? defaultLog(sizeBytes)
-  const geometry = computeGeometry({ sizeBytes, granuleBytes, logBytes })
+  // Behind the head the table, then the log; the table's second copy before the tail.
+  const dataAt = alignUp(HEAD_BYTES, granuleBytes)
+  const tailAt = alignDown(sizeBytes - TAIL_BYTES, granuleBytes)
+  const slotsWanted = Math.min(SLOTS_FIRST, Math.floor(sizeBytes / granuleBytes))
+  const tableBytes = alignUp(slotsWanted * CHUNK_SLOT.bytes, granuleBytes)
+  const secondAt = tailAt - tableBytes
+  const logAt = dataAt + tableBytes
+  const slots = Math.min(tableBytes / CHUNK_SLOT.bytes, SLOTS_MAX)
+  const extents = [{ slots, firstAt: dataAt, secondAt }]
+  const room = secondAt - alignUp(logAt + logBytes, granuleBytes)
+  const geometry =
+    room >= granuleBytes
+      ? geometryOf({ sizeBytes, granuleBytes, logAt, logBytes, extents })
+      : undefined
   if (geometry === undefined) {
     throw new PlinthError(
       'ERR_DEVICE_TOO_SMALL',
@@ -140,28 +202,46 @@ export function planGeometry(wanted: {
   return geometry
 }
 
-/** 4 KiB to 2 MiB, about 2048 granules; beyond 8 TiB it grows, so that there are at most 4 Mi of them. */
+/** 4 to 64 KiB, about 2048 granules; beyond 256 TiB it grows, so that they can be counted. */
 function defaultGranule(sizeBytes: number): number {
   const fitting = powerOfTwoFloor(sizeBytes / 2048)
-  const usual = Math.min(Math.max(fitting, GRANULE_BYTES_MIN), 2 * MIB)
-  let granule = usual
+  let granule = Math.min(Math.max(fitting, GRANULE_BYTES_MIN), 64 * KIB)
   while (sizeBytes / granule > GRANULES_MAX) granule *= 2
   return granule
 }
 
 /** A sixty-fourth of the volume, 64 KiB to 64 MiB. */
-function defaultLog(sizeBytes: number): number {
+export function defaultLog(sizeBytes: number): number {
   return Math.min(Math.max(powerOfTwoFloor(sizeBytes / 64), LOG_BYTES_MIN), 64 * MIB)
 }
 
 /** Where the two copies of a slot of the chunk table are. */
-export function slotPlaces(geometry: Geometry, slot: number): readonly [Offset, Offset] {
-  const at = slot * CHUNK_SLOT.bytes
-  return [TABLE_AT + at, geometry.tableCopyAt + at]
+export function slotPlaces(
+  { extents }: Pick<Geometry, 'extents'>,
+  slot: number,
+): readonly [Offset, Offset] {
+  let first = 0
+  let i = 0
+  while (i < extents.length - 1 && slot >= first + extents[i]!.slots) first += extents[i++]!.slots
+  const at = (slot - first) * CHUNK_SLOT.bytes
+  return [extents[i]!.firstAt + at, extents[i]!.secondAt + at]
 }
 
-export function granuleToOffset(geometry: Geometry, granule: GranuleIndex): Offset {
-  return geometry.dataAt + granule * geometry.granuleBytes
+/** The first slot behind the extent that has this one. */
+export function extentEnd({ extents }: Pick<Geometry, 'extents'>, slot: number): number {
+  let end = 0
+  for (const { slots } of extents) {
+    end += slots
+    if (slot < end) break
+  }
+  return end
+}
+
+export function granuleToOffset(
+  { granuleBytes }: Pick<Geometry, 'granuleBytes'>,
+  granule: GranuleIndex,
+): Offset {
+  return granule * granuleBytes
 }
 
 /** Granules that hold so many bytes, rounded up. */

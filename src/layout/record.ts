@@ -36,7 +36,7 @@ export const ENTRY = {
   BYTES: 2,
   /** u64 length: what earlier records say of this range is void (it was freed). */
   REVOKE: 3,
-  /** As WORDS, for a slot of the chunk table: `offset` is in the first table, the same goes to the second. */
+  /** As WORDS, for both copies of a slot of the chunk table: its number stands in the place of the offset. */
   SLOT: 4,
 } as const
 export const ENTRY_KIND_SHIFT = 21

@@ -1,9 +1,15 @@
 /** Why a volume whose superblock is whole is one that this version cannot follow. */
 import { type Geometry, geometryOf } from './geometry.js'
-import { FEATURES_KNOWN, FORMAT_VERSION, INCOMPATIBLE, type Superblock } from './superblock.js'
+import {
+  FEATURES_KNOWN,
+  FORMAT_VERSION,
+  INCOMPATIBLE,
+  type Superblock,
+  shapeOf,
+} from './superblock.js'
 
 export interface Refusal {
-  readonly why: 'newer' | 'restoring' | 'impossible' | 'truncated'
+  readonly why: 'newer' | 'older' | 'restoring' | 'impossible' | 'truncated'
   /** Begins with what is refused: the volume, the superblock, a restore. */
   readonly message: string
 }
@@ -14,11 +20,18 @@ export function followSuperblock(
   deviceBytes: number,
   restoring = false,
 ): Geometry | Refusal {
-  const unknown = superblock.incompatible & ~FEATURES_KNOWN.incompatible
-  if (superblock.version !== FORMAT_VERSION || unknown !== 0) {
+  const { version } = superblock
+  if (version < FORMAT_VERSION) {
+    return {
+      why: 'older',
+      message: `the volume has format ${version}, from before the first release; this version knows format ${FORMAT_VERSION} alone`,
+    }
+  }
+  const unknown = (superblock.incompatible & ~FEATURES_KNOWN.incompatible) >>> 0
+  if (version > FORMAT_VERSION || unknown !== 0) {
     return {
       why: 'newer',
-      message: `the volume has format ${superblock.version} with features ${unknown}; this version knows format ${FORMAT_VERSION}`,
+      message: `the volume has format ${version} with features ${unknown}, from a later version; this one knows format ${FORMAT_VERSION}`,
     }
   }
   if ((superblock.incompatible & INCOMPATIBLE.RESTORING) !== 0 && !restoring) {
@@ -27,7 +40,7 @@ export function followSuperblock(
       message: 'a restore to this volume did not end; restore it again',
     }
   }
-  const geometry = geometryOf(superblock)
+  const geometry = geometryOf(shapeOf(superblock))
   if (geometry === undefined) {
     return { why: 'impossible', message: 'the superblock describes an impossible volume' }
   }

@@ -1,9 +1,14 @@
-/** The superblock: what never changes after format. One page, kept at both ends. */
+/**
+ * The superblock: who a volume is, and where everything of it lies. One page, kept at both ends. It changes when
+ * the volume grows, when its chunk table gets another extent, and when its log is replaced: the second copy is
+ * written first, and of two whole copies the one with the higher sequence counts.
+ */
 import { crc32c } from '../base/checksum.js'
 import { alignDown, type Offset, PAGE_BYTES } from '../base/units.js'
+import { type Shape, TABLE_EXTENTS_MAX, type TableExtent } from './geometry.js'
 import { defineStruct, type Values } from './struct.js'
 
-export const FORMAT_VERSION = 1
+export const FORMAT_VERSION = 2
 /** ASCII "plinth", then bytes that a text tool or a 7-bit channel would damage. */
 export const MAGIC = Uint8Array.of(0x70, 0x6c, 0x69, 0x6e, 0x74, 0x68, 0x1a, 0xf5)
 export const LABEL_BYTES_MAX = 64
@@ -33,13 +38,94 @@ export const SUPERBLOCK = defineStruct({
     copy:               [28, 'u32', '0 at the head, 1 at the tail: finds a misdirected write'],
     uuid:               [32, 'bytes16', 'seed of all checksums: structures of another volume never pass'],
     sizeBytes:          [48, 'u64', 'a device that is smaller was truncated'],
-    granuleBytes:       [56, 'u64', 'with size and log it gives every other place'],
+    granuleBytes:       [56, 'u64', 'what chunks, log and table are cut of'],
     logBytes:           [64, 'u64', 'length of the redo log'],
     created:            [72, 'u64', 'milliseconds since 1970'],
     label:              [80, 'bytes64', 'for people; UTF-8, zero-padded'],
+    sequence:           [144, 'u64', 'counts changes: of two whole copies the higher is newer'],
+    logAt:              [152, 'u64', 'where the redo log is: it can be replaced by a longer one'],
+    maxBytes:           [160, 'u64', 'so far the volume grows by itself, 0 for not at all'],
+    growBytes:          [168, 'u64', 'by so much at least, 0 for as much as it has'],
+    flags:              [176, 'u32', '1: the length of the log was chosen, and stays'],
+    devices:            [180, 'u32', 'of how many devices the volume is: 1'],
+    device:             [184, 'u32', 'which of them this is: 0'],
+    extentCount:        [188, 'u32', 'how many extents the chunk table has'],
+    extents:            [192, 'bytes768', 'of each: slots, then where its two copies are'],
   },
 })
 export type Superblock = Values<typeof SUPERBLOCK.fields>
+
+/** Bits of `flags`. */
+export const SUPERBLOCK_FLAG = {
+  /** The length of the log was chosen: growing leaves it. */
+  LOG_IS_CHOSEN: 1,
+} as const
+
+/** One of the extents of the chunk table. */
+const EXTENT = defineStruct({
+  bytes: 24,
+  // biome-ignore format: the columns are the table
+  fields: {
+    slots:    [0, 'u32', 'a multiple of 32: whole pages'],
+    firstAt:  [8, 'u64', 'device offset of the first copy: where a granule begins'],
+    secondAt: [16, 'u64', 'of the second'],
+  },
+})
+
+/** Bytes of a superblock with so many extents, the rest of whose page is zero. */
+export function superblockBytes(extentCount: number): number {
+  const count = extentCount <= TABLE_EXTENTS_MAX ? extentCount : 1
+  return SUPERBLOCK.fields.extents[0] + count * EXTENT.bytes
+}
+
+/** The fields that say where everything is. */
+export function shapeFields(
+  shape: Shape,
+): Pick<
+  Superblock,
+  'sizeBytes' | 'granuleBytes' | 'logAt' | 'logBytes' | 'extentCount' | 'extents'
+> {
+  const { sizeBytes, granuleBytes, logAt, logBytes } = shape
+  const extents = new Uint8Array(TABLE_EXTENTS_MAX * EXTENT.bytes)
+  for (const [i, extent] of shape.extents.entries()) EXTENT.write(extent, extents, i * EXTENT.bytes)
+  return {
+    sizeBytes,
+    granuleBytes,
+    logAt,
+    logBytes,
+    extentCount: shape.extents.length,
+    extents,
+  }
+}
+
+/** The same, read: what it says may be impossible. */
+export function shapeOf(superblock: Superblock): Shape {
+  const { sizeBytes, granuleBytes, logAt, logBytes, extentCount } = superblock
+  const extents: TableExtent[] = []
+  for (let i = 0; i < Math.min(extentCount, TABLE_EXTENTS_MAX); i++) {
+    extents.push(EXTENT.read(superblock.extents, i * EXTENT.bytes))
+  }
+  return { sizeBytes, granuleBytes, logAt, logBytes, extents }
+}
+
+/** Sequences count changes; one that is as large as this is damage. */
+const SEQUENCE_MAX = 2 ** 53 - 2 ** 31
+
+/** Whether a superblock says of extents, devices, flags and growth what it can say. */
+function isSound(superblock: Superblock): boolean {
+  const { extentCount, extents, devices, device, flags } = superblock
+  const { sequence, maxBytes, growBytes } = superblock
+  if (!(sequence < SEQUENCE_MAX)) return false
+  if (!Number.isSafeInteger(maxBytes) || !Number.isSafeInteger(growBytes)) return false
+  if (extentCount === 0 || extentCount > TABLE_EXTENTS_MAX) return false
+  for (let i = 0; i < TABLE_EXTENTS_MAX; i++) {
+    const from = i * EXTENT.bytes
+    if (i < extentCount) {
+      if (!EXTENT.reservedIsZero(extents, from)) return false
+    } else if (extents.subarray(from, from + EXTENT.bytes).some((byte) => byte !== 0)) return false
+  }
+  return devices === 1 && device === 0 && flags <= SUPERBLOCK_FLAG.LOG_IS_CHOSEN
+}
 
 const NO_CHECKSUM = new Uint8Array(4)
 
@@ -60,7 +146,9 @@ export function decodeSuperblock(page: Uint8Array, copy?: 0 | 1): Superblock | S
   const values = SUPERBLOCK.read(page)
   if (checksumOf(page) !== values.checksum) return 'checksum'
   // A later version may use what is reserved today: its number is looked at first.
-  if (values.version === FORMAT_VERSION && !SUPERBLOCK.reservedIsZero(page)) return 'reserved'
+  if (values.version === FORMAT_VERSION) {
+    if (!SUPERBLOCK.reservedIsZero(page) || !isSound(values)) return 'reserved'
+  }
   return copy !== undefined && values.copy !== copy ? 'misdirected' : values
 }
 
@@ -83,6 +171,11 @@ export function isSameSuperblock(first: Superblock, second: Superblock): boolean
       ? one === other
       : Buffer.compare(one!, other!) === 0
   })
+}
+
+/** Whether a copy is of a later change of the same volume than the other. */
+export function isLaterSuperblock(one: Superblock, other: Superblock): boolean {
+  return one.sequence > other.sequence && Buffer.compare(one.uuid, other.uuid) === 0
 }
 
 /** Of the page with its checksum zero. */

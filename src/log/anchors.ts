@@ -20,14 +20,14 @@ export type AnchorValues = Omit<Anchor, 'checksum' | 'magic' | 'sequence'>
 export class Anchors {
   readonly #media: Media
   readonly #seed: number
-  readonly #places: readonly [AnchorPlace, AnchorPlace]
+  readonly #places: [AnchorPlace, AnchorPlace]
   /** What was written or read last, and its line: a checkpoint makes no objects. */
   readonly #last = { epoch: 0, state: 0, head: 0, slotsUsed: 0, holes: 0, sequence: 0 }
   readonly #line = new Uint8Array(ANCHOR.bytes)
   /** The copy to write first: never the only whole one. */
   #stale: 0 | 1 = 0
 
-  constructor(media: Media, seed: number, places: readonly [AnchorPlace, AnchorPlace]) {
+  constructor(media: Media, seed: number, places: [AnchorPlace, AnchorPlace]) {
     this.#media = media
     this.#seed = seed
     this.#places = places
@@ -56,6 +56,16 @@ export class Anchors {
     return { anchor, damaged: found.map((each) => each === undefined) }
   }
 
+  /**
+   * The second copy is at another place from now on, where what the first says is stored. It is on its way when
+   * this returns: the caller fences.
+   */
+  moveSecond(place: AnchorPlace): void {
+    encodeAnchor(this.#last, this.#seed, this.#line)
+    this.#places[1] = place
+    this.#flush(place)
+  }
+
   /** Durable in both copies when it returns. Two fences. */
   write(values: AnchorValues): void {
     const last = this.#last
@@ -74,10 +84,14 @@ export class Anchors {
     this.#persist(this.#places[1 - first]!)
   }
 
-  #persist({ mapping, offset }: AnchorPlace): void {
+  #persist(place: AnchorPlace): void {
+    this.#flush(place)
+    this.#media.fence()
+  }
+
+  #flush({ mapping, offset }: AnchorPlace): void {
     const media = this.#media
     media.store(mapping, offset, this.#line)
     media.flush(mapping, offset, 2 ** media.unitShift)
-    media.fence()
   }
 }

@@ -28,7 +28,7 @@ const SCANNED_TARGETS = 8
 export class Batch {
   readonly staging: Staging
   /** The longest record that the log takes. */
-  readonly #bytesMax: number
+  #bytesMax: number
   /** Of the targets, by place: made when a transaction first reads what it has staged much of. */
   #index: TargetIndex | undefined
 
@@ -36,6 +36,11 @@ export class Batch {
     this.staging = staging
     this.#bytesMax = bytesMax
     this.begin()
+  }
+
+  /** The log takes records of another length from now on. */
+  limit(bytesMax: number): void {
+    this.#bytesMax = bytesMax
   }
 
   begin(): void {
@@ -167,22 +172,20 @@ export class Batch {
   }
 
   /**
-   * Stages a slot of the chunk table for both copies. Returns where in the staging memory the
-   * caller has to put its bytes.
+   * Stages a slot of the chunk table for both copies, which are `offset` bytes from the start of their mappings.
+   * Returns where in the staging memory the caller has to put its bytes.
    */
-  slot(first: Mapping, firstOffset: number, second: Mapping, secondOffset: number): number {
-    const from = this.#entry(ENTRY.SLOT, first.offset + firstOffset, SLOT_WORDS, CHUNK_SLOT.bytes)
-    this.staging.target(first.slot, firstOffset, from, CHUNK_SLOT.bytes)
-    this.staging.target(second.slot, secondOffset, from, CHUNK_SLOT.bytes)
+  slot(slot: number, first: Mapping, second: Mapping, offset: number): number {
+    const from = this.#entry(ENTRY.SLOT, slot, SLOT_WORDS, CHUNK_SLOT.bytes)
+    this.staging.target(first.slot, offset, from, CHUNK_SLOT.bytes)
+    this.staging.target(second.slot, offset, from, CHUNK_SLOT.bytes)
     return from
   }
 
   /** Changes where one copy of the slot that was staged last goes home. */
-  retargetSlot(copy: 0 | 1, mapping: Mapping, offset: number): void {
+  retargetSlot(copy: 0 | 1, mapping: Mapping): void {
     const { targets, targetCount } = this.staging
-    const target = (targetCount - 2 + copy) * TARGET_WORDS
-    targets[target] = mapping.slot
-    targets[target + 1] = offset
+    targets[(targetCount - 2 + copy) * TARGET_WORDS] = mapping.slot
   }
 
   /** Voids what earlier records say of a range: it was freed, and its next owner may store there without a record. */

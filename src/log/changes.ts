@@ -10,8 +10,6 @@
  * the device has stretches of 16 MiB.
  */
 import { MIB, type Offset } from '../base/units.js'
-import { CHUNK_SLOT } from '../layout/chunk-slot.js'
-import { TABLE_AT } from '../layout/geometry.js'
 import { ENTRY } from '../layout/record.js'
 import { type LogBytes, type LogPrefix, walkPrefix } from './replay.js'
 import { Revocations } from './revocations.js'
@@ -39,7 +37,7 @@ export function readLog(log: LogBytes, walk: typeof walkPrefix): Logged {
   let entries = 0
   const prefix = walk(log, (kind, offset, length, from, position) => {
     if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
-    else if (kind === ENTRY.SLOT) slots.set((offset - TABLE_AT) / CHUNK_SLOT.bytes, from)
+    else if (kind === ENTRY.SLOT) slots.set(offset, from)
     else entries++
   })
   revocations.settle()

@@ -18,7 +18,7 @@ import type { Lifecycle } from '../media/lifecycle.js'
 import { type Counters, countersOf } from '../media/media.js'
 
 /**
- * What has happened. `append` is a commit that a later `barrier` makes durable; `persist` and `flush` are of raw
+ * What has happened. `append` is a commit that a later `barrier` makes durable; `grow` is a volume that became longer; `persist` and `flush` are of raw
  * stores; `failure` is the one after which the volume has to be opened again.
  */
 export type OperationEvent =
@@ -28,6 +28,7 @@ export type OperationEvent =
   | 'commit'
   | 'failure'
   | 'flush'
+  | 'grow'
   | 'persist'
   | 'recovery'
 
@@ -47,6 +48,7 @@ export type Operation =
   | 'close'
   | 'fence'
   | 'free'
+  | 'grow'
   | 'heap.allocate'
   | 'heap.cancel'
   | 'heap.free'

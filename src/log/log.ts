@@ -52,8 +52,8 @@ export interface LogStart {
   readonly anchors: Anchors
   readonly seed: number
   readonly epoch: number
-  /** Where the ring is mapped. */
-  readonly head: Mapping
+  /** The ring. */
+  readonly ring: Mapping
   /** First position of this epoch. */
   readonly position: LogPosition
   /** What the chunk table has, asked at each checkpoint when home places are durable. */
@@ -70,12 +70,13 @@ export class Log {
   readonly #staging = new Staging()
   readonly #skip = new Staging(RECORD_ALIGN, 1)
   readonly #anchors: Anchors
+  readonly #seed: number
   readonly #slotCounts: () => SlotCounts
   /** What the next anchor says. */
   readonly #anchor: AnchorValues
-  readonly #ringAt: Offset
-  readonly #ringBytes: number
-  readonly #ringEnd: Offset
+  #ringAt: Offset
+  #ringBytes: number
+  #ringEnd: Offset
   readonly #unitsMax: number
   /** A position with none of these bits is where an append may begin after a fence. */
   readonly #blockMask: number
@@ -98,6 +99,7 @@ export class Log {
     this.media = media
     this.home = new Home(media)
     this.#anchors = start.anchors
+    this.#seed = start.seed
     this.#slotCounts = start.slotCounts
     this.#anchor = { epoch: start.epoch, state: 0, head: 0, slotsUsed: 0, holes: 0 }
     this.#ringAt = geometry.logAt
@@ -109,11 +111,7 @@ export class Log {
     assert(start.position % media.appendBytes === 0)
     this.#head = this.#tail = this.#durable = start.position
     this.#tailAt = this.#ringAt + (start.position % this.#ringBytes)
-    const seed = recordSeed(start.seed, start.epoch)
-    for (const { mailbox } of [this.#staging, this.#skip]) {
-      mailbox[MAILBOX.SEED] = seed
-      mailbox[MAILBOX.LOG_SLOT] = start.head.slot
-    }
+    this.#bind(start.ring)
     this.#measureRoom()
   }
 
@@ -284,6 +282,48 @@ export class Log {
     this.settle()
     this.media.flushStores(mapping)
     this.diagnostics.end(step)
+  }
+
+  /**
+   * A checkpoint after which nothing that is in the ring counts any more, as after a close: the next epoch begins at
+   * position 0, in this ring or in another. Nothing may be appended before `restart`.
+   */
+  retire(): void {
+    this.checkpoint()
+    const anchor = this.#anchor
+    anchor.state = ANCHOR_STATE.CLOSED
+    anchor.head = 0
+    this.#anchors.write(anchor)
+  }
+
+  /** Goes on in a ring, which is zero, under the next epoch. The log is retired. Two fences. */
+  restart(ring: Mapping, ringBytes: number): void {
+    const { media } = this
+    const anchor = this.#anchor
+    assert(anchor.state === ANCHOR_STATE.CLOSED)
+    anchor.epoch = (anchor.epoch + 1) >>> 0
+    this.#ringAt = ring.offset
+    this.#ringBytes = ringBytes
+    this.#ringEnd = ring.offset + ringBytes
+    this.#head = this.#tail = this.#durable = 0
+    this.#bind(ring)
+    this.batch.limit(ringBytes - 2 * media.appendBytes)
+    anchor.state = ANCHOR_STATE.OPEN
+    anchor.head = 0
+    this.#anchors.write(anchor)
+    this.#tailAt = this.#ringAt
+    this.#measureRoom()
+  }
+
+  /** Records go to this ring, and have the checksums of this epoch. */
+  #bind(ring: Mapping): void {
+    const { media } = this
+    media.useRing(ring)
+    const seed = recordSeed(this.#seed, this.#anchor.epoch)
+    for (const { mailbox } of [this.#staging, this.#skip]) {
+      mailbox[MAILBOX.SEED] = seed
+      mailbox[MAILBOX.LOG_SLOT] = ring.slot
+    }
   }
 
   /** Makes all home places durable, so that the whole log can be used again. */

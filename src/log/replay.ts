@@ -7,8 +7,8 @@ import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
 import { type LogPosition, type Offset, WORD } from '../base/units.js'
 import { ANCHOR_STATE, type Anchor } from '../layout/anchor.js'
-import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
-import { type Geometry, TABLE_AT } from '../layout/geometry.js'
+import { CHUNK_SLOT, CHUNK_STATE, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
+import type { Geometry } from '../layout/geometry.js'
 import {
   ENTRY,
   ENTRY_KIND_SHIFT,
@@ -53,7 +53,10 @@ export interface LogPrefix {
   readonly isImpossible: boolean
 }
 
-/** Takes one change of a record: `bytes[from, from + length)` of the ring belong to device offset `offset`. */
+/**
+ * Takes one change of a record: `bytes[from, from + length)` of the ring belong to device offset `offset`, or to the slot
+ * of the chunk table with that number.
+ */
 export type Visitor = (
   kind: number,
   offset: Offset,
@@ -243,27 +246,36 @@ function walkRecord(
 }
 
 /** Whether what a record says of a slot of the chunk table can stand there. */
-function isWholeSlot(log: LogBytes, offset: Offset, from: number): boolean {
-  const slot = (offset - TABLE_AT) / CHUNK_SLOT.bytes
+function isWholeSlot(log: LogBytes, slot: number, from: number): boolean {
   const values = decodeChunkSlot(log.bytes, from, chunkSlotSeed(log.volumeSeed, slot))
-  return typeof values === 'object' && values.start + values.granules <= log.geometry.granules
+  if (typeof values !== 'object') return false
+  const { dataAt, granuleBytes, granules } = log.geometry
+  const { state, start } = values
+  if (state === CHUNK_STATE.FREE) return true
+  return start >= dataAt / granuleBytes && start + values.granules <= granules
 }
 
 /** Records change chunks and the chunk table, nothing else. */
 function isSane(geometry: Geometry, kind: number, offset: Offset, length: number): boolean {
   if (length === 0) return false
-  if (kind === ENTRY.SLOT) {
-    return (
-      length === CHUNK_SLOT.bytes &&
-      (offset - TABLE_AT) % CHUNK_SLOT.bytes === 0 &&
-      offset >= TABLE_AT &&
-      offset < TABLE_AT + geometry.slots * CHUNK_SLOT.bytes
-    )
-  }
+  if (kind === ENTRY.SLOT) return length === CHUNK_SLOT.bytes && offset < geometry.slots
   if (kind === ENTRY.REVOKE) {
     // Chunks are freed, and those are whole granules.
-    const { dataAt, granuleBytes } = geometry
-    if ((offset - dataAt) % granuleBytes !== 0 || length % granuleBytes !== 0) return false
+    const { granuleBytes } = geometry
+    if (offset % granuleBytes !== 0 || length % granuleBytes !== 0) return false
   } else if (kind !== ENTRY.WORDS && kind !== ENTRY.BYTES) return false
-  return offset >= geometry.dataAt && offset + length <= geometry.tailAt
+  return isOfChunks(geometry, offset, offset + length)
+}
+
+/** What becomes part of log or table is named by no record: a checkpoint comes first. */
+function isOfChunks(geometry: Geometry, from: Offset, to: Offset): boolean {
+  const { dataAt, tailAt, logAt, logBytes, extents } = geometry
+  if (from < dataAt || to > tailAt || (from < logAt + logBytes && to > logAt)) return false
+  for (let i = 0; i < extents.length; i++) {
+    const { firstAt, secondAt, slots } = extents[i]!
+    const bytes = slots * CHUNK_SLOT.bytes
+    if (from < firstAt + bytes && to > firstAt) return false
+    if (from < secondAt + bytes && to > secondAt) return false
+  }
+  return true
 }

@@ -6,92 +6,115 @@ import {
   decodeChunkSlot,
   type SlotContents,
 } from '../layout/chunk-slot.js'
-import { type Geometry, slotPlaces } from '../layout/geometry.js'
 import type { BadBlocks } from '../media/bad-blocks.js'
 import type { Mapping } from '../media/media.js'
 import type { Home } from './home.js'
 
-/** At the head, and at the tail. */
 export type Copy = 0 | 1
 
 const SLOTS_AT_ONCE = 64
 
+/** An extent of the chunk table: each copy from the start of its mapping on. */
+export interface MappedExtent {
+  readonly slots: number
+  readonly copies: readonly [Mapping, Mapping]
+}
+
 export interface SlotPlaces {
-  readonly geometry: Geometry
   /** Start value of the checksums of this volume. */
   readonly seed: number
-  readonly head: Mapping
-  readonly tail: Mapping
+  /** One more comes when the table grows. */
+  readonly extents: readonly MappedExtent[]
   readonly badBlocks: BadBlocks
+}
+
+/** Where a slot is, in both of the extent's mappings. Whoever looks slots up keeps one. */
+export class SlotPlace {
+  extent: MappedExtent | undefined
+  offset = 0
+
+  /** Finds a slot, which is below the table's. */
+  find(extents: readonly MappedExtent[], slot: number): MappedExtent {
+    let first = 0
+    let i = 0
+    // There are few: each is as large as all before it.
+    while (slot >= first + extents[i]!.slots) first += extents[i++]!.slots
+    const extent = extents[i]!
+    this.extent = extent
+    this.offset = (slot - first) * CHUNK_SLOT.bytes
+    return extent
+  }
 }
 
 export class SlotCopies {
   readonly #places: SlotPlaces
-  readonly #mappings: readonly [Mapping, Mapping]
-  readonly #tablesAt: readonly [number, number]
+  readonly #place = new SlotPlace()
 
   constructor(places: SlotPlaces) {
-    const { geometry, head, tail } = places
     this.#places = places
-    this.#mappings = [head, tail]
-    const [first, second] = slotPlaces(geometry, 0)
-    this.#tablesAt = [first - head.offset, second - tail.offset]
   }
 
-  mapping(copy: Copy): Mapping {
-    return this.#mappings[copy]
+  /** Bytes of a copy, as they are: not to be touched where it `isBad`. */
+  bytes(slot: number, copy: Copy): Uint8Array {
+    const { bytes } = this.#find(slot).copies[copy]
+    const at = this.#place.offset
+    return bytes.subarray(at, at + CHUNK_SLOT.bytes)
   }
 
-  /** Where a slot begins in the mapping of a copy. */
-  at(slot: number, copy: Copy): number {
-    return this.#tablesAt[copy] + slot * CHUNK_SLOT.bytes
+  mapping(slot: number, copy: Copy): Mapping {
+    return this.#find(slot).copies[copy]
+  }
+
+  #find(slot: number): MappedExtent {
+    return this.#place.find(this.#places.extents, slot)
   }
 
   /** Whether a known bad block is there: the other copy is the only one. */
   isBad(slot: number, copy: Copy): boolean {
     const { badBlocks } = this.#places
     if (badBlocks.isEmpty) return false
-    return badBlocks.touches(this.#mappings[copy].offset + this.at(slot, copy), CHUNK_SLOT.bytes)
+    const { offset } = this.#find(slot).copies[copy]
+    return badBlocks.touches(offset + this.#place.offset, CHUNK_SLOT.bytes)
+  }
+
+  /** Whether nothing was ever written to the slot: told by the copy that may be read. */
+  isUnwritten(slot: number): boolean {
+    const copy = this.isBad(slot, 0) ? 1 : 0
+    const { bytes } = this.#find(slot).copies[copy]
+    return bytes[this.#place.offset + CHUNK_SLOT.fields.state[0]] === 0
   }
 
   /** What a copy says; undefined when it is damaged or may not be read. */
   read(slot: number, copy: Copy): SlotContents {
     if (this.isBad(slot, copy)) return undefined
-    const seed = chunkSlotSeed(this.#places.seed, slot)
-    return decodeChunkSlot(this.#mappings[copy].bytes, this.at(slot, copy), seed)
+    const { bytes } = this.#find(slot).copies[copy]
+    return decodeChunkSlot(bytes, this.#place.offset, chunkSlotSeed(this.#places.seed, slot))
   }
 
   /** Stores a slot, of 128 bytes, in the place of a copy. */
   store(home: Home, slot: number, copy: Copy, bytes: Uint8Array): void {
-    home.store(this.#mappings[copy], this.at(slot, copy), bytes)
+    home.store(this.mapping(slot, copy), this.#place.offset, bytes)
   }
 
   /** Stores what the copy `from` says in the place of the other. */
   mend(home: Home, slot: number, from: Copy): void {
-    const at = this.at(slot, from)
-    const bytes = this.#mappings[from].bytes.slice(at, at + CHUNK_SLOT.bytes)
-    this.store(home, slot, from === 0 ? 1 : 0, bytes)
+    this.store(home, slot, from === 0 ? 1 : 0, this.bytes(slot, from).slice())
   }
 
   /** The first slot from `slot` on that may have something in either copy, at most `end`; looks at many at once. */
   unusedFrom(slot: number, end: number): number {
-    if (!this.#places.badBlocks.isEmpty || this.#stateOf(slot) !== 0) return slot
+    if (!this.#places.badBlocks.isEmpty || !this.isUnwritten(slot)) return slot
     let at = slot
-    while (at < end && this.#isZero(at, Math.min(SLOTS_AT_ONCE, end - at))) {
-      at = Math.min(at + SLOTS_AT_ONCE, end)
+    while (at < end) {
+      const { copies, slots } = this.#find(at)
+      const from = this.#place.offset
+      const left = slots - from / CHUNK_SLOT.bytes
+      const count = Math.min(SLOTS_AT_ONCE, end - at, left)
+      const length = count * CHUNK_SLOT.bytes
+      const isEmpty = copies.every(({ bytes }) => isZero(bytes.subarray(from, from + length)))
+      if (!isEmpty) break
+      at += count
     }
     return at
-  }
-
-  #stateOf(slot: number): number {
-    return this.#mappings[0].bytes[this.at(slot, 0) + CHUNK_SLOT.fields.state[0]]!
-  }
-
-  #isZero(slot: number, count: number): boolean {
-    const length = count * CHUNK_SLOT.bytes
-    return this.#mappings.every(({ bytes }, copy) => {
-      const at = this.at(slot, copy as Copy)
-      return isZero(bytes, at, at + length)
-    })
   }
 }

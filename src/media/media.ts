@@ -95,6 +95,8 @@ export abstract class Media {
   abstract readonly granularity: Granularity
   /** Bytes that may be addressed. */
   abstract readonly sizeBytes: number
+  /** More of the device may be addressed from now on: it is so long. */
+  abstract extend(sizeBytes: number): void
   /** Where an append may start after a fence: a multiple of this. */
   abstract readonly appendBytes: number
   /** log2 of the unit in which home places are written back. */
@@ -105,6 +107,8 @@ export abstract class Media {
   abstract readonly sharesFences: boolean
   readonly counters: Float64Array = new Float64Array(Object.keys(COUNTER).length)
   readonly mappings: (Mapping | undefined)[] = []
+  /** Where records are appended. */
+  protected ring: Mapping | undefined
   /** Known when the device was opened. Callers keep off them: loads and stores there are faults. */
   badBlocks: BadBlocks = NO_BAD_BLOCKS
   /** Why nothing may be written any more. */
@@ -169,6 +173,11 @@ export abstract class Media {
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  /** Records are appended to this mapping from now on. */
+  useRing(ring: Mapping): void {
+    this.ring = ring
   }
 
   /** Copies a record to the log at device offset `at`, checksummed, and writes it back. No fence. */

@@ -11,13 +11,13 @@
  * never follow the records of a later run.
  */
 import { PlinthError } from '../base/errors.js'
-import { type LogPosition, MIB, type Offset } from '../base/units.js'
+import { alignDown, type LogPosition, MIB, type Offset } from '../base/units.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot, versionOfSlot } from '../layout/chunk-slot.js'
-import type { Geometry } from '../layout/geometry.js'
+import { type Geometry, metadataRuns } from '../layout/geometry.js'
 import { type Changes, readLog } from '../log/changes.js'
 import { Home } from '../log/home.js'
 import { findLoss, type LogBytes, type LogLoss, walkLog, walkPrefix } from '../log/replay.js'
-import { SlotCopies } from '../log/slot-copies.js'
+import { type MappedExtent, SlotCopies } from '../log/slot-copies.js'
 import type { Mapping, Media } from '../media/media.js'
 
 /**
@@ -46,8 +46,7 @@ export interface Read extends Replayed {
 export interface ReplayParts {
   readonly media: Media
   readonly geometry: Geometry
-  readonly head: Mapping
-  readonly tail: Mapping
+  readonly extents: readonly MappedExtent[]
   readonly log: LogBytes
   /** Start value of the checksums of this volume. */
   readonly seed: number
@@ -127,17 +126,20 @@ function refuseNewerSlots(
 /** Stretches of the data area, mapped as replay comes by, which it does in order of place. */
 class Windows {
   readonly #media: Media
-  readonly #geometry: Geometry
   readonly #home: Home
   readonly #windowBytes: number
+  /** Ends of the stretches that have chunks alone, each one's start and its end in turn: no two mappings overlap. */
+  readonly #stretches: Float64Array
   readonly #open = new Map<number, Mapping>()
   #last: Mapping | undefined
 
   constructor(media: Media, geometry: Geometry, home: Home) {
     this.#media = media
-    this.#geometry = geometry
     this.#home = home
     this.#windowBytes = Math.max(WINDOW_BYTES, geometry.granuleBytes)
+    const { dataAt, tailAt, granuleBytes } = geometry
+    const ends = metadataRuns(geometry).flatMap(({ start, length }) => [start, start + length])
+    this.#stretches = Float64Array.of(dataAt, ...ends.map((each) => each * granuleBytes), tailAt)
   }
 
   store(offset: Offset, bytes: Uint8Array): void {
@@ -157,18 +159,23 @@ class Windows {
     if (last !== undefined && offset >= last.offset && offset < last.offset + last.length) {
       return last
     }
-    const { dataAt, tailAt } = this.#geometry
-    const index = Math.floor((offset - dataAt) / this.#windowBytes)
-    let mapping = this.#open.get(index)
+    const stretches = this.#stretches
+    let i = 0
+    while (offset >= stretches[i + 1]!) i += 2
+    const start = Math.max(stretches[i]!, alignDown(offset, this.#windowBytes))
+    let mapping = this.#open.get(start)
     if (mapping === undefined) {
       // Each window comes once; a bounded number of them is mapped, and written home when it is reached.
       if (this.#open.size === WINDOWS_MAX) {
         this.#home.persist()
         this.close()
       }
-      const start = dataAt + index * this.#windowBytes
-      mapping = this.#media.map(start, Math.min(this.#windowBytes, tailAt - start))
-      this.#open.set(index, mapping)
+      const end = Math.min(
+        stretches[i + 1]!,
+        alignDown(offset, this.#windowBytes) + this.#windowBytes,
+      )
+      mapping = this.#media.map(start, end - start)
+      this.#open.set(start, mapping)
     }
     this.#last = mapping
     return mapping

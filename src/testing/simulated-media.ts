@@ -140,6 +140,9 @@ export class SimulatedMedia extends Media {
     this.#durable!.set(bytes, at)
   }
 
+  /** The device is as long as its image. */
+  extend(): void {}
+
   /** Gives the memory back. Nothing of these media may be used any more. */
   release(): void {
     const images = new Set([this.#visible, this.#mapped, this.#durable, this.#seen])

@@ -1,7 +1,15 @@
-/** Where everything of a volume lies, and the two mappings of its metadata while it is open. */
+/** Where everything of a volume lies, and the mappings of its metadata while it is open. */
 import { alignDown, alignUp, PAGE_BYTES } from '../base/units.js'
-import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
+import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+import {
+  ANCHOR_AT,
+  type Geometry,
+  HEAD_BYTES,
+  SUPERBLOCK_AT,
+  type TableExtent,
+} from '../layout/geometry.js'
 import { Anchors } from '../log/anchors.js'
+import type { MappedExtent } from '../log/slot-copies.js'
 import type { Mapping, Media } from '../media/media.js'
 
 /** A part of a volume and its place. */
@@ -14,29 +22,51 @@ export interface VolumeArea {
 
 /** Lowest offset first. Between and behind them nothing is kept. */
 export function areasOf(geometry: Geometry): VolumeArea[] {
-  const { tableBytes, granules, granuleBytes } = geometry
-  return [
+  const { granuleBytes, dataAt, tailAt, logAt, logBytes } = geometry
+  const inside: VolumeArea[] = [
+    { name: 'log' as const, offset: logAt, size: logBytes },
+    ...geometry.extents.flatMap(({ slots, firstAt, secondAt }) =>
+      [firstAt, secondAt].map((offset) => ({
+        name: 'chunk table' as const,
+        offset,
+        size: slots * CHUNK_SLOT.bytes,
+      })),
+    ),
+  ].sort((a, b) => a.offset - b.offset)
+  const areas: VolumeArea[] = [
     { name: 'superblock', offset: SUPERBLOCK_AT, size: PAGE_BYTES },
     { name: 'anchor', offset: ANCHOR_AT, size: PAGE_BYTES },
-    { name: 'chunk table', offset: TABLE_AT, size: tableBytes },
-    { name: 'log', offset: geometry.logAt, size: geometry.logBytes },
-    { name: 'data', offset: geometry.dataAt, size: granules * granuleBytes },
-    { name: 'chunk table', offset: geometry.tableCopyAt, size: tableBytes },
+  ]
+  let from = dataAt
+  for (const area of inside) {
+    if (area.offset > from) areas.push({ name: 'data', offset: from, size: area.offset - from })
+    areas.push(area)
+    from = alignUp(area.offset + area.size, granuleBytes)
+  }
+  if (tailAt > from) areas.push({ name: 'data', offset: from, size: tailAt - from })
+  areas.push(
     { name: 'anchor', offset: geometry.anchorCopyAt, size: PAGE_BYTES },
     { name: 'superblock', offset: geometry.superblockCopyAt, size: PAGE_BYTES },
-  ]
+  )
+  return areas
+}
+
+/** One end of a volume: superblock and anchor, and where they are in its mapping. */
+export interface End {
+  readonly mapping: Mapping
+  readonly superblockAt: number
+  readonly anchorAt: number
 }
 
 export interface Areas {
-  readonly head: Mapping
-  readonly tail: Mapping
+  readonly head: End
+  /** Another one when the volume has grown. */
+  tail: End
   readonly anchors: Anchors
-  /** Where the second copies are within the tail's mapping. */
-  readonly tableCopyAt: number
-  readonly anchorCopyAt: number
-  readonly superblockCopyAt: number
-  /** The ring of the log within the head's mapping. */
-  readonly ring: Uint8Array
+  /** The ring. Another one when it is replaced. */
+  log: Mapping
+  /** In the order of the geometry. */
+  readonly extents: MappedExtent[]
 }
 
 export function mapAreas(
@@ -45,22 +75,53 @@ export function mapAreas(
   seed: number,
   alignBytes: number,
 ): Areas {
-  const unit = Math.max(PAGE_BYTES, alignBytes)
-  const { logAt, logBytes, sizeBytes } = geometry
-  const head = media.map(0, alignUp(logAt + logBytes, unit))
-  const tailAt = alignDown(geometry.tableCopyAt, unit)
-  const tail = media.map(tailAt, sizeBytes - tailAt)
-  const anchorCopyAt = geometry.anchorCopyAt - tailAt
+  const headMapping = media.map(0, alignUp(HEAD_BYTES, Math.max(PAGE_BYTES, alignBytes)))
+  const head = { mapping: headMapping, superblockAt: SUPERBLOCK_AT, anchorAt: ANCHOR_AT }
+  const tail = mapTail(media, geometry, alignBytes)
   return {
     head,
     tail,
-    anchors: new Anchors(media, seed, [
-      { mapping: head, offset: ANCHOR_AT },
-      { mapping: tail, offset: anchorCopyAt },
-    ]),
-    tableCopyAt: geometry.tableCopyAt - tailAt,
-    anchorCopyAt,
-    superblockCopyAt: geometry.superblockCopyAt - tailAt,
-    ring: head.bytes.subarray(logAt, logAt + logBytes),
+    anchors: new Anchors(media, seed, [anchorPlace(head), anchorPlace(tail)]),
+    log: mapLog(media, geometry, alignBytes),
+    extents: geometry.extents.map((extent) => mapExtent(media, extent, alignBytes)),
   }
+}
+
+export function anchorPlace({ mapping, anchorAt }: End) {
+  return { mapping, offset: anchorAt }
+}
+
+export function mapTail(
+  media: Media,
+  { anchorCopyAt, superblockCopyAt, sizeBytes }: Geometry,
+  alignBytes: number,
+): End {
+  const at = alignDown(anchorCopyAt, Math.max(PAGE_BYTES, alignBytes))
+  return {
+    mapping: media.map(at, sizeBytes - at),
+    superblockAt: superblockCopyAt - at,
+    anchorAt: anchorCopyAt - at,
+  }
+}
+
+export function mapLog(
+  media: Media,
+  { logAt, logBytes }: Pick<Geometry, 'logAt' | 'logBytes'>,
+  alignBytes: number,
+): Mapping {
+  return media.map(logAt, alignUp(logBytes, Math.max(PAGE_BYTES, alignBytes)))
+}
+
+export function mapExtent(
+  media: Media,
+  { slots, firstAt, secondAt }: TableExtent,
+  alignBytes: number,
+): MappedExtent {
+  const bytes = alignUp(slots * CHUNK_SLOT.bytes, Math.max(PAGE_BYTES, alignBytes))
+  return { slots, copies: [media.map(firstAt, bytes), media.map(secondAt, bytes)] }
+}
+
+/** Every mapping of metadata. */
+export function mappingsOf({ head, tail, log, extents }: Areas): Mapping[] {
+  return [head.mapping, log, ...extents.flatMap(({ copies }) => copies), tail.mapping]
 }

@@ -12,7 +12,7 @@ import {
   MAGIC,
   secondSuperblockAt,
 } from '../layout/superblock.js'
-import { type Found, findSuperblock } from './load.js'
+import { type Found, findSuperblock } from './superblocks.js'
 
 export interface Contents {
   /** The volume that opens, or why none does. */

@@ -1,4 +1,5 @@
 /** What a volume tells of itself, from the parts that it has. */
+import { type Geometry, metadataRuns } from '../layout/geometry.js'
 import { HEAP_TYPE } from '../layout/heap.js'
 import { heapNameOf, memberOf } from '../layout/heap-names.js'
 import { formatUuid, labelOf } from '../layout/superblock.js'
@@ -12,7 +13,7 @@ const DATE_MAX = 8.64e15
 
 export function infoOf(
   { path, kind, backend }: Pick<VolumeInfo, 'path' | 'kind' | 'backend'>,
-  { superblock, geometry, lifecycle }: Loaded,
+  { superblock, geometry, lifecycle, growth }: Loaded,
 ): VolumeInfo {
   const label = labelOf(superblock)
   return {
@@ -21,6 +22,15 @@ export function infoOf(
     label: label === '' ? undefined : label,
     size: geometry.sizeBytes,
     granule: geometry.granuleBytes,
+    maxSize: maxSizeOf(growth?.maxBytes ?? superblock.maxBytes),
+    layout: {
+      logOffset: geometry.logAt,
+      tables: geometry.extents.map(({ slots, firstAt, secondAt }) => ({
+        slots,
+        first: firstAt,
+        second: secondAt,
+      })),
+    },
     kind,
     granularity: lifecycle.media.granularity,
     backend,
@@ -29,9 +39,15 @@ export function infoOf(
   }
 }
 
+function maxSizeOf(bytes: number): number | undefined {
+  if (bytes === 0) return undefined
+  return bytes >= Number.MAX_SAFE_INTEGER ? Number.POSITIVE_INFINITY : bytes
+}
+
 export function statsOf({ geometry, table, log, store, lifecycle }: Loaded): VolumeStats {
-  const { granuleBytes, granules } = geometry
+  const { granuleBytes } = geometry
   const { free, longest, runs } = table.granules
+  const granules = geometry.granules - geometry.dataAt / granuleBytes - metadataGranules(geometry)
   return {
     dataBytes: granules * granuleBytes,
     usedBytes: (granules - free - table.keptOut.size) * granuleBytes,
@@ -50,6 +66,10 @@ export function statsOf({ geometry, table, log, store, lifecycle }: Loaded): Vol
   }
 }
 
+function metadataGranules(geometry: Geometry): number {
+  return metadataRuns(geometry).reduce((sum, { length }) => sum + length, 0)
+}
+
 /** All chunks, lowest offset first. */
 export function chunksOf({ table, geometry, lifecycle, recovery }: Loaded): ChunkInfo[] {
   const slots = table.slotsInOrder()
@@ -63,7 +83,7 @@ export function chunksOf({ table, geometry, lifecycle, recovery }: Loaded): Chun
     const id = table.idOf(slot)
     const name = table.nameOf(slot)?.string
     const type = table.typeOf(slot)?.string
-    const offset = geometry.dataAt + table.startOf(slot) * geometry.granuleBytes
+    const offset = table.startOf(slot) * geometry.granuleBytes
     const size = table.granulesOf(slot) * geometry.granuleBytes
     const bad = badBlocks.inside(offset, size)
     const heap = heaps.get(id) ?? heaps.get(rootOf(name, type) ?? -1)

@@ -4,7 +4,18 @@ import type { Backend } from '../device/mapper.js'
 import type { Counters, Granularity } from '../media/media.js'
 import type { VolumeArea } from './areas.js'
 
-/** What a volume is: fixed while it is open. */
+/** Where log and chunk table of a volume are. Bytes from the start of the device. */
+export interface VolumeLayout {
+  readonly logOffset: number
+  /** The extents of the chunk table: how many chunks each has slots for, and where its two copies are. */
+  readonly tables: readonly {
+    readonly slots: number
+    readonly first: number
+    readonly second: number
+  }[]
+}
+
+/** What a volume is. Size and layout change when it grows. */
 export interface VolumeInfo {
   /** As it was given to `open`. */
   readonly path: string
@@ -15,6 +26,9 @@ export interface VolumeInfo {
   readonly size: number
   /** Bytes of a granule. */
   readonly granule: number
+  /** Bytes up to which it grows by itself; undefined when it does not, `Infinity` without limit. */
+  readonly maxSize: number | undefined
+  readonly layout: VolumeLayout
   readonly kind: DeviceKind | 'memory'
   readonly granularity: Granularity
   readonly backend: Backend | 'memory'

@@ -13,7 +13,7 @@ import {
 } from '../check/repair.js'
 import { Device } from '../device/device.js'
 import type { Media } from '../media/media.js'
-import { mapAreas } from './areas.js'
+import { mapAreas, mappingsOf } from './areas.js'
 import { parseRepairOptions } from './options.js'
 
 /** Mending ends by itself; this is for a device that does not keep what is written. */
@@ -73,15 +73,15 @@ export function repairDevice(
   } else {
     const geometry = inspection.geometry!
     const media = openMedia(geometry.sizeBytes)
-    const { head, tail } = mapAreas(media, geometry, inspection.seed, alignBytes)
-    applyFixes(media, [head, tail], geometry, fixes)
+    const metadata = mappingsOf(mapAreas(media, geometry, inspection.seed, alignBytes))
+    applyFixes(media, metadata, geometry, fixes)
     // What was mended may show more to mend: behind a record of the log there are others.
     for (let pass = 1; ; pass++) {
       const checked = checkDevice(device, undefined, force)
       const more = chooseFixes(checked.fixes, dropDamaged)
       remaining = checked.findings
       if (more.length === 0 || pass === PASSES_MAX) break
-      applyFixes(media, [head, tail], geometry, more)
+      applyFixes(media, metadata, geometry, more)
       for (const fix of more) fixes.push(fix)
     }
   }

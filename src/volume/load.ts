@@ -7,23 +7,12 @@ import { ChunkChanges } from '../allocator/chunk-changes.js'
 import { ChunkStore } from '../allocator/chunk-store.js'
 import { ChunkTable } from '../allocator/chunk-table.js'
 import { PlinthError } from '../base/errors.js'
-import { alignUp, type LogPosition, type Offset, PAGE_BYTES } from '../base/units.js'
-import type { Readable } from '../check/inspection.js'
-import { findIntruder, nameBoth } from '../check/intruder.js'
+import { alignUp, type LogPosition, PAGE_BYTES } from '../base/units.js'
 import { HeapDirectory } from '../heap/heap-directory.js'
-import { ANCHOR, ANCHOR_STATE, decodeAnchor, POSITION_RESTART } from '../layout/anchor.js'
-import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT, TABLE_AT } from '../layout/geometry.js'
-import { followSuperblock, unwritableFeatures } from '../layout/refusal.js'
-import {
-  decodeSuperblock,
-  encodeSuperblock,
-  formatUuid,
-  isSameSuperblock,
-  type Superblock,
-  type SuperblockDefect,
-  secondSuperblockAt,
-  volumeSeed,
-} from '../layout/superblock.js'
+import { ANCHOR_STATE, POSITION_RESTART } from '../layout/anchor.js'
+import { CHUNK_SLOT } from '../layout/chunk-slot.js'
+import { type Geometry, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { formatUuid, type Superblock, volumeSeed } from '../layout/superblock.js'
 import { Diagnostics } from '../log/diagnostics.js'
 import { Home } from '../log/home.js'
 import { Log } from '../log/log.js'
@@ -41,6 +30,8 @@ import {
 } from '../recovery/recover.js'
 import { Transaction } from '../transaction/transaction.js'
 import { type Areas, mapAreas } from './areas.js'
+import { type Extendable, Growth, type GrowthLimits } from './growth.js'
+import { type Found, writeSuperblocks } from './superblocks.js'
 
 /** What recovery found and did when the volume was opened. */
 export interface Recovery {
@@ -76,131 +67,12 @@ export interface Loaded {
   readonly table: ChunkTable
   readonly context: TransactionContext
   readonly store: ChunkStore
+  /** Undefined for a reader. */
+  readonly growth: Growth | undefined
   readonly chunks: ChunkChanges
   readonly heaps: HeapDirectory
   readonly transaction: Transaction
   readonly recovery: Recovery
-}
-
-export interface Found {
-  readonly superblock: Superblock
-  readonly geometry: Geometry
-  /** Whether one copy is to be written from the other: it is damaged, and the device can read and write both. */
-  readonly isHealable: boolean
-}
-
-const REFUSED = {
-  newer: 'ERR_FORMAT_TOO_NEW',
-  restoring: 'ERR_VOLUME_INCOMPLETE',
-  impossible: 'ERR_VOLUME_CORRUPT',
-  truncated: 'ERR_DEVICE_TRUNCATED',
-} as const
-
-/**
- * Finds the superblock of a volume whose device is still its own. A copy that cannot be read is done without.
- * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW, ERR_DEVICE_TRUNCATED,
- *   ERR_DEVICE_IN_USE, ERR_DEVICE_IO, ERR_VOLUME_INCOMPLETE unless `restoring`
- */
-export function findSuperblock(
-  device: Readable,
-  path: string,
-  readOnly: boolean,
-  restoring = false,
-): Found {
-  const { sizeBytes } = device
-  if (sizeBytes < PAGE_BYTES) {
-    throw new PlinthError('ERR_NOT_A_VOLUME', `${path} has ${sizeBytes} bytes: it holds no volume`)
-  }
-  let unreadable: unknown
-  const read = (at: Offset, copy: 0 | 1): Superblock | SuperblockDefect => {
-    try {
-      return decodeSuperblock(device.read(at, PAGE_BYTES), copy)
-    } catch (error) {
-      unreadable ??= error
-      return 'no-magic'
-    }
-  }
-  const first = read(SUPERBLOCK_AT, 0)
-  // The first copy tells where the second is; without it, it is looked for at the device's end.
-  const secondAt = secondSuperblockAt(typeof first === 'string' ? sizeBytes : first.sizeBytes)
-  const isThere = secondAt !== undefined && secondAt + PAGE_BYTES <= sizeBytes
-  const second = isThere ? read(secondAt, 1) : 'no-magic'
-  const superblock = typeof first === 'string' ? second : first
-  if (typeof superblock === 'string') {
-    if (unreadable !== undefined) throw unreadable
-    const bad = device.badBlocks?.within(SUPERBLOCK_AT, PAGE_BYTES)[0]
-    if (bad !== undefined) {
-      throw badBlock(
-        bad,
-        `the first superblock of ${path}, and no second one is where it should be`,
-      )
-    }
-    if (first === 'no-magic' && second === 'no-magic') {
-      throw new PlinthError('ERR_NOT_A_VOLUME', `${path} does not hold a plinth volume`)
-    }
-    throw corrupt(`${path}: both superblocks are damaged`)
-  }
-  const geometry = followSuperblock(superblock, sizeBytes, restoring)
-  if ('why' in geometry)
-    throw new PlinthError(REFUSED[geometry.why], `${path}: ${geometry.message}`)
-  if (unwritableFeatures(superblock) !== 0 && !readOnly) {
-    throw new PlinthError(
-      'ERR_FORMAT_TOO_NEW',
-      `${path}: the volume has features that this version cannot write; it can be opened with readOnly`,
-    )
-  }
-  const intruder = findIntruder(device, superblock, geometry)
-  if (intruder !== undefined) {
-    throw new PlinthError(
-      'ERR_DEVICE_IN_USE',
-      `${path} holds ${nameBoth(intruder, superblock)}: it was given to somebody else, or wiped; ` +
-        'only repair with force takes it back for the volume',
-    )
-  }
-  const areSame =
-    typeof first !== 'string' && typeof second !== 'string' && isSameSuperblock(first, second)
-  return { superblock, geometry, isHealable: unreadable === undefined && !areSame }
-}
-
-/** A device with a page cache before it. */
-interface Cached extends Readable {
-  /** Past the page cache. */
-  readStored(offset: Offset, length: number): Uint8Array
-  /** From now on everything is read from the device. */
-  dropCache(): void
-}
-
-/**
- * Finds the superblock that the device has, and makes sure that what is read of the volume from now on is what
- * the device has too: that is what recovery trusts.
- * @throws PlinthError as `findSuperblock`
- */
-export function findStored(
-  device: Cached,
-  path: string,
-  readOnly: boolean,
-  restoring: boolean,
-): Found {
-  const stored: Readable = {
-    sizeBytes: device.sizeBytes,
-    badBlocks: device.badBlocks,
-    read: (offset, length) => device.readStored(offset, length),
-  }
-  const found = findSuperblock(stored, path, readOnly, restoring)
-  if (!wasClosed(stored, found)) device.dropCache()
-  return found
-}
-
-/** Whether the last user closed the volume: then everything before was durable. */
-function wasClosed(device: Readable, { superblock, geometry }: Found): boolean {
-  const seed = volumeSeed(superblock.uuid)
-  return [ANCHOR_AT, geometry.anchorCopyAt].every((at) => {
-    try {
-      return decodeAnchor(device.read(at, ANCHOR.bytes), seed)?.state === ANCHOR_STATE.CLOSED
-    } catch {
-      return false
-    }
-  })
 }
 
 export interface LoadOptions {
@@ -210,6 +82,10 @@ export interface LoadOptions {
   readonly found: Found
   readonly alignBytes: number
   readonly warmBytes: number
+  /** What a writer's volume is on, so that it can grow. */
+  readonly device: Extendable
+  /** How far it grows by itself; what its superblock says unless it is given. */
+  readonly limits?: GrowthLimits
   /** A reader's chunks with bad blocks are shown, not refused. */
   readonly zeroBadBlocks?: boolean
   /** A reader goes without what is damaged. */
@@ -232,7 +108,7 @@ export function loadVolume(options: LoadOptions): Loaded {
   }
   const seed = volumeSeed(superblock.uuid)
   const areas = mapAreas(media, geometry, seed, options.alignBytes)
-  const { head, tail } = areas
+  const { extents } = areas
   refuseBadMetadata(media, geometry, areas, readOnly)
   const anchors = areas.anchors.read()
   if (anchors === undefined) throw corrupt('both anchors are damaged')
@@ -241,15 +117,14 @@ export function loadVolume(options: LoadOptions): Loaded {
     media,
     geometry,
     seed,
-    head,
-    tail,
-    log: logOf(geometry, areas.ring, anchor, seed),
+    extents,
+    log: logOf(geometry, areas.log.bytes.subarray(0, geometry.logBytes), anchor, seed),
   }
   // 1. The log, into its home places. Nothing else may be read before.
   const read = readOnly ? replayToMemory(parts, salvage) : undefined
   const replayed: Replayed = read ?? replay(parts)
   // 2. The table, and the copies that are damaged or behind.
-  const table = new ChunkTable({ geometry, seed, head, tail, badBlocks: media.badBlocks })
+  const table = new ChunkTable({ geometry, seed, extents, badBlocks: media.badBlocks })
   let healed = anchors.damaged.filter(Boolean).length
   const home = new Home(media)
   const heal = (slot: number, from: 0 | 1) => {
@@ -280,7 +155,7 @@ export function loadVolume(options: LoadOptions): Loaded {
     anchors: areas.anchors,
     seed,
     epoch,
-    head,
+    ring: areas.log,
     position,
     slotCounts: () => table.slotCounts(),
   })
@@ -293,6 +168,19 @@ export function loadVolume(options: LoadOptions): Loaded {
     zeroBadBlocks: options.zeroBadBlocks ?? false,
     onMap: read && ((mapping) => read.changes.applyTo(mapping.bytes, mapping.offset)),
   })
+  const growth = readOnly
+    ? undefined
+    : new Growth({
+        alignBytes: options.alignBytes,
+        areas,
+        context,
+        device: options.device,
+        geometry,
+        limits: options.limits,
+        superblock,
+        table,
+      })
+  store.rooms = growth
   const heaps = new HeapDirectory(store, context, geometry, seed)
   diagnostics.end(step)
   return {
@@ -303,6 +191,7 @@ export function loadVolume(options: LoadOptions): Loaded {
     table,
     context,
     store,
+    growth,
     chunks: new ChunkChanges(store, context),
     heaps,
     transaction: new Transaction(store, heaps, context),
@@ -320,16 +209,17 @@ export function loadVolume(options: LoadOptions): Loaded {
 /** What a volume cannot do without; the rest of its metadata is used from the other copy. */
 function refuseBadMetadata(
   { badBlocks }: Media,
-  { logAt, logBytes, tableBytes, tableCopyAt }: Geometry,
+  { logAt, logBytes, extents }: Geometry,
   { anchors }: Areas,
   readOnly: boolean,
 ): void {
   const inLog = badBlocks.within(logAt, logBytes)[0]
   if (inLog !== undefined) throw badBlock(inLog, 'the log, of which there is no second copy')
-  for (const inTable of badBlocks.within(TABLE_AT, tableBytes)) {
-    const copyAt = inTable.offset - TABLE_AT + tableCopyAt
-    if (badBlocks.touches(copyAt, inTable.length)) {
-      throw badBlock(inTable, 'the chunk table, and so is the same part of its second copy')
+  for (const { slots, firstAt, secondAt } of extents) {
+    for (const inTable of badBlocks.within(firstAt, slots * CHUNK_SLOT.bytes)) {
+      if (badBlocks.touches(inTable.offset - firstAt + secondAt, inTable.length)) {
+        throw badBlock(inTable, 'the chunk table, and so is the same part of its second copy')
+      }
     }
   }
   const bad = ([0, 1] as const).filter((copy) => anchors.isBad(copy))
@@ -352,15 +242,6 @@ function badBlock({ offset, length }: Stretch, where: string): PlinthError {
     'ERR_BAD_BLOCKS',
     `${length} bytes at ${offset} are known to be bad, in ${where}`,
   )
-}
-
-/** Writes both copies. */
-export function writeSuperblocks(media: Media, areas: Areas, superblock: Superblock): void {
-  // The damaged one first or the whole one again, the same either way: one is whole at any instant.
-  media.write(areas.tail, areas.superblockCopyAt, encodeSuperblock({ ...superblock, copy: 1 }))
-  media.fence()
-  media.write(areas.head, SUPERBLOCK_AT, encodeSuperblock({ ...superblock, copy: 0 }))
-  media.fence()
 }
 
 /**

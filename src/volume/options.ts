@@ -24,19 +24,29 @@ import type { Granularity } from '../media/media.js'
 /** Options of `Volume.format`. */
 export interface FormatOptions {
   /**
-   * Bytes of the volume, from 1 MiB. A file that does not exist is created with it (mode 0600); a
-   * device may be larger. Rounded down to whole pages. @default all of the device
+   * Bytes of the volume, from 1 MiB. A file that does not exist is created (mode 0600); a device may be larger.
+   * Rounded down to whole pages. @default all of the device; 16 MiB for a file that is created, which grows by itself
    */
   readonly size?: number | undefined
   /** For people; 1 to 64 bytes of UTF-8. @default none */
   readonly label?: string | undefined
   /**
    * Bytes of one cell of the allocation grid: a power of two from 4 KiB to 4 GiB, never below the
-   * device's alignment. @default a 2048th of the volume, 4 KiB to 2 MiB
+   * device's alignment. @default a 2048th of what the volume may grow to, 4 KiB to 64 KiB
    */
   readonly granule?: number | undefined
-  /** Bytes of the redo log: a multiple of 4096, 64 KiB to 1 GiB. @default a 64th of the volume, 64 KiB to 64 MiB */
+  /**
+   * Bytes of the redo log: a multiple of 4096, 64 KiB to 1 GiB. It stays as long then.
+   * @default a 64th of the volume, 64 KiB to 64 MiB; a volume that has outgrown it gets a longer one
+   */
   readonly logSize?: number | undefined
+  /**
+   * Bytes up to which the volume grows by itself when no chunk fits any more; a file becomes longer then.
+   * @default without limit for a file that is created without `size`; else it keeps its size until `grow`
+   */
+  readonly maxSize?: number | undefined
+  /** Bytes by which it grows by itself, at least. @default as many as it has, at most 1 GiB */
+  readonly growBy?: number | undefined
   /** Overwrite whatever is there. @default false: a device that holds something is refused */
   readonly force?: boolean | undefined
   /** What maps the device. @default 'native' where it loads */
@@ -85,6 +95,10 @@ export interface OpenOptions {
    * @default false: a volume whose log or table is damaged is refused with ERR_VOLUME_CORRUPT
    */
   readonly salvage?: boolean | undefined
+  /** As for `format`, while the volume is open. @default what it was formatted with */
+  readonly maxSize?: number | undefined
+  /** As for `format`, while the volume is open. @default what it was formatted with */
+  readonly growBy?: number | undefined
   /** Bytes of mappings kept for chunks that were closed. @default 64 MiB */
   readonly warmBytes?: number | undefined
 }
@@ -99,7 +113,16 @@ export interface WipeOptions {
 }
 
 const DEVICE_OPTIONS = ['backend', 'granularity', 'unsafeGranularity']
-export const FORMAT_OPTIONS = ['size', 'label', 'granule', 'logSize', 'force', ...DEVICE_OPTIONS]
+const GROWTH_OPTIONS = ['maxSize', 'growBy']
+export const FORMAT_OPTIONS = [
+  'size',
+  'label',
+  'granule',
+  'logSize',
+  'force',
+  ...GROWTH_OPTIONS,
+  ...DEVICE_OPTIONS,
+]
 const REPAIR_OPTIONS = ['dryRun', 'dropDamaged', 'force']
 const WIPE_OPTIONS = ['force']
 const OPEN_OPTIONS = [
@@ -108,6 +131,7 @@ const OPEN_OPTIONS = [
   'zeroBadBlocks',
   'salvage',
   'sparse',
+  ...GROWTH_OPTIONS,
   ...DEVICE_OPTIONS,
 ]
 const WARM_BYTES_DEFAULT = 64 * MIB
@@ -131,6 +155,7 @@ export function parseFormatOptions(options: FormatOptions | undefined) {
     granule,
     logSize,
     force: force ?? false,
+    ...parseGrowthOptions(options ?? {}),
     ...parseDeviceOptions(options ?? {}),
   }
 }
@@ -157,6 +182,7 @@ export function parseOpenOptions(options: OpenOptions | undefined) {
     zeroBadBlocks: zeroBadBlocks ?? false,
     sparse: sparse ?? false,
     salvage: salvage ?? false,
+    ...parseGrowthOptions(options ?? {}),
     ...parseDeviceOptions(options ?? {}),
   }
 }
@@ -166,6 +192,15 @@ export function parseWipeOptions(options: WipeOptions | undefined) {
   const { force } = options ?? {}
   if (force !== undefined) checkBoolean(force, 'force')
   return { force: force ?? false }
+}
+
+/** What `format` and `open` both say of growing. `Infinity` is no limit. */
+function parseGrowthOptions({ maxSize, growBy }: Pick<OpenOptions, 'maxSize' | 'growBy'>) {
+  if (maxSize !== undefined && maxSize !== Number.POSITIVE_INFINITY) {
+    checkInteger(maxSize, 'maxSize', VOLUME_BYTES_MIN)
+  }
+  if (growBy !== undefined) checkInteger(growBy, 'growBy', PAGE_BYTES)
+  return { maxSize, growBy }
 }
 
 /** What `format` and `open` both say of a device. */

@@ -6,7 +6,7 @@ import type { Evidence } from '../device/sysfs.js'
 import { labelOf } from '../layout/superblock.js'
 import type { Granularity } from '../media/media.js'
 import { type Contents, readContents } from './contents.js'
-import type { Found } from './load.js'
+import type { Found } from './superblocks.js'
 
 export type { Evidence }
 
@@ -65,7 +65,7 @@ export function probe(path: string): Probe {
       contents: contents.what,
       volume: volume instanceof PlinthError ? undefined : summaryOf(volume),
       advice: advise(path, device, contents),
-      notes: notesOf(device),
+      notes: [...notesOf(device), ...(volume instanceof PlinthError ? [] : roomOf(volume, device))],
     }
   } finally {
     device.close()
@@ -98,6 +98,13 @@ function advise(path: string, device: DeviceProbe, { volume, what }: Contents): 
 /** Whether format and open take the device as it is. */
 function isDurable({ kind, persistence }: DeviceProbe): boolean {
   return kind !== 'dax' || persistence !== 'none'
+}
+
+/** What the device has behind the volume. */
+function roomOf({ geometry }: Found, { sizeBytes }: DeviceProbe): string[] {
+  const more = sizeBytes - geometry.sizeBytes
+  if (more < geometry.granuleBytes) return []
+  return [`the device has ${more} bytes behind the volume: Volume.grow() takes them`]
 }
 
 function notesOf(device: DeviceProbe): string[] {

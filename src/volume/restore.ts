@@ -5,18 +5,20 @@
  *   format with the bit RESTORING ──▶ place or allocate, write ──▶ finish: close, superblocks without the bit
  */
 import { isDate } from 'node:util/types'
-import { checkOptions, describe } from '../base/arguments.js'
+import { checkInteger, checkOptions, describe } from '../base/arguments.js'
 import { argumentTypeError, argumentValueError } from '../base/errors.js'
+import { alignDown, PAGE_BYTES } from '../base/units.js'
 import { Device } from '../device/device.js'
 import { switched } from '../device/open.js'
+import { geometryOf, type Shape } from '../layout/geometry.js'
 import { HEAP_TYPE } from '../layout/heap.js'
 import { HEAP_PREFIX, heapNameOf } from '../layout/heap-names.js'
 import { formatUuid, INCOMPATIBLE, volumeSeed } from '../layout/superblock.js'
 import { mapAreas } from './areas.js'
 import { formatDevice, type Identity } from './format.js'
-import type { ChunkInfo } from './info.js'
-import { findSuperblock, writeSuperblocks } from './load.js'
+import type { ChunkInfo, VolumeLayout } from './info.js'
 import { FORMAT_OPTIONS, type FormatOptions } from './options.js'
+import { findSuperblock, writeSuperblocks } from './superblocks.js'
 
 /** Options of `Volume.restore`. */
 export interface RestoreOptions extends FormatOptions {
@@ -25,7 +27,14 @@ export interface RestoreOptions extends FormatOptions {
    * be placed where they were. Heaps need that: their checksums and pointers depend on it.
    * @default a uuid and a time of its own
    */
-  readonly like?: { readonly uuid: string; readonly created: Date } | undefined
+  readonly like?:
+    | {
+        readonly uuid: string
+        readonly created: Date
+        /** Where log and chunk table were: without it they are where a new volume has them. */
+        readonly layout?: VolumeLayout | undefined
+      }
+    | undefined
 }
 
 /** Formats the device as one that is being restored. */
@@ -33,7 +42,7 @@ export function formatIncomplete(path: string, options: RestoreOptions | undefin
   checkOptions(options, [...FORMAT_OPTIONS, 'like'], 'Volume.restore')
   const { like, ...format } = options ?? {}
   formatDevice(path, format, {
-    ...(like === undefined ? {} : parseIdentity(like)),
+    ...(like === undefined ? {} : parseIdentity(like, format)),
     incompatible: INCOMPATIBLE.RESTORING,
   })
 }
@@ -80,16 +89,51 @@ export function complete(
   }
 }
 
-function parseIdentity(like: unknown): Pick<Identity, 'uuid' | 'created'> {
-  checkOptions(like, ['uuid', 'created'], 'like')
-  const { uuid, created } = like as Partial<NonNullable<RestoreOptions['like']>>
+function parseIdentity(
+  like: unknown,
+  format: FormatOptions,
+): Pick<Identity, 'uuid' | 'created'> & { shape?: Shape } {
+  checkOptions(like, ['uuid', 'created', 'layout'], 'like')
+  const { uuid, created, layout } = like as Partial<NonNullable<RestoreOptions['like']>>
   if (!isDate(created)) {
     throw argumentTypeError(`like.created must be a Date, not ${describe(created)}`)
   }
   const time = created.getTime()
   // The device has no place for a time before 1970.
   if (!(time >= 0)) throw argumentValueError('like.created must be a valid date from 1970 on')
-  return { uuid: parseUuid(uuid), created: time }
+  const identity = { uuid: parseUuid(uuid), created: time }
+  return layout === undefined ? identity : { ...identity, shape: parseLayout(layout, format) }
+}
+
+/** With the sizes that a layout is for. */
+function parseLayout(layout: unknown, { size, granule, logSize }: FormatOptions): Shape {
+  checkOptions(layout, ['logOffset', 'tables'], 'like.layout')
+  const { logOffset, tables } = layout as Partial<VolumeLayout>
+  checkInteger(size, 'size', 1)
+  checkInteger(granule, 'granule', 1)
+  checkInteger(logSize, 'logSize', 1)
+  checkInteger(logOffset, 'like.layout.logOffset', 0)
+  if (!Array.isArray(tables)) throw argumentTypeError('like.layout.tables must be an array')
+  const extents = tables.map((each: unknown) => {
+    const { slots, first, second } = (each ?? {}) as Partial<VolumeLayout['tables'][number]>
+    checkInteger(slots, 'slots', 1)
+    checkInteger(first, 'first', 0)
+    checkInteger(second, 'second', 0)
+    return { slots, firstAt: first, secondAt: second }
+  })
+  const shape = {
+    sizeBytes: alignDown(size, PAGE_BYTES),
+    granuleBytes: granule,
+    logAt: logOffset,
+    logBytes: logSize,
+    extents,
+  }
+  if (geometryOf(shape) === undefined) {
+    throw argumentValueError(
+      'like.layout is not one that a volume of this size, granule and log can have',
+    )
+  }
+  return shape
 }
 
 function parseUuid(text: unknown): Uint8Array {

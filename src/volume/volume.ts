@@ -3,7 +3,7 @@ import type { Chunk } from '../allocator/chunk.js'
 import { insideOf } from '../allocator/chunk.js'
 import type { ChunkChanges } from '../allocator/chunk-changes.js'
 import type { AllocateOptions } from '../allocator/chunk-store.js'
-import { checkPath } from '../base/arguments.js'
+import { checkInteger, checkPath } from '../base/arguments.js'
 import { PlinthError } from '../base/errors.js'
 import { checkDevice } from '../check/check.js'
 import type { Finding } from '../check/finding.js'
@@ -26,7 +26,7 @@ import { chunksOf, infoOf, statsOf } from './describe.js'
 import { formatDevice } from './format.js'
 import type { ChunkInfo, VolumeInfo, VolumeStats } from './info.js'
 import { checkAt, repairAt } from './inspect.js'
-import { findStored, type Loaded, loadVolume, type Recovery } from './load.js'
+import { type Loaded, loadVolume, type Recovery } from './load.js'
 import {
   type FormatOptions,
   type OpenOptions,
@@ -37,6 +37,7 @@ import { type Probe, probe } from './probe.js'
 import { checkRanges } from './ranges.js'
 import { release } from './release.js'
 import { checkPlaced, complete, formatIncomplete, type RestoreOptions } from './restore.js'
+import { findStored } from './superblocks.js'
 import { wipeDevice } from './wipe.js'
 
 /** What a volume stands on: a device, or media of a test. */
@@ -115,7 +116,7 @@ export class Volume {
    * Opens the volume on a device and recovers it: what was durable is there, what was not never
    * happened. The volume is this caller's alone until `close`.
    * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_BUSY, ERR_VOLUME_CORRUPT, ERR_FORMAT_TOO_NEW,
-   *   ERR_DEVICE_TRUNCATED, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_GRANULARITY,
+   *   ERR_FORMAT_TOO_OLD, ERR_DEVICE_TRUNCATED, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO, ERR_GRANULARITY,
    *   ERR_BACKEND_LIMIT, ERR_BACKEND_MISSING, ERR_VOLUME_INCOMPLETE, ERR_BAD_BLOCKS
    */
   static open(path: string, options?: OpenOptions): Volume {
@@ -124,7 +125,7 @@ export class Volume {
   }
 
   static #open(path: string, options: OpenOptions | undefined, restoring: boolean): Volume {
-    const { readOnly, warmBytes, zeroBadBlocks, salvage, sparse, ...wanted } =
+    const { readOnly, warmBytes, zeroBadBlocks, salvage, sparse, maxSize, growBy, ...wanted } =
       parseOpenOptions(options)
     const device = new Device({ path, readOnly, ...wanted })
     try {
@@ -138,6 +139,8 @@ export class Volume {
         found,
         alignBytes,
         warmBytes,
+        device,
+        limits: { maxBytes: maxSize, growBytes: growBy },
         zeroBadBlocks,
         salvage,
       })
@@ -508,6 +511,23 @@ export class Volume {
   /** The transaction under way, for structures that take part in it wherever they are called; undefined for none. */
   get transaction(): Transaction | undefined {
     return this.#context.isActive ? this.#transaction : undefined
+  }
+
+  /**
+   * Makes the volume longer while it is used: `size` bytes, rounded down to whole pages, or without it all that the
+   * device has. A file is made as long. Chunks stay where they are, and their views. Durable when it returns; a crash
+   * within leaves the volume as it was, or longer. Takes at most ten fences, whatever the size.
+   * @param size bytes, at least what the volume has
+   * @throws RangeError ERR_OUT_OF_RANGE; TypeError ERR_INVALID_ARG_VALUE for less than the volume has, or more than its `maxSize`;
+   *   PlinthError ERR_NO_SPACE when the filesystem is full, ERR_DEVICE_TOO_SMALL when the device is shorter and is no file,
+   *   ERR_TX_ACTIVE, ERR_READ_ONLY, ERR_DEVICE_IO, ERR_VOLUME_FAILED; nothing has changed then
+   */
+  grow(size?: number): void {
+    this.#log.diagnostics.enter('grow')
+    if (size !== undefined) checkInteger(size, 'size', 1)
+    this.#lifecycle.checkWritable()
+    this.#context.checkIdle()
+    this.#parts.growth!.grow(size)
   }
 
   /** Orders every `chunk.flush` before it: what was flushed is durable when it returns. */

@@ -8,19 +8,16 @@ import { ANCHOR, ANCHOR_MAGIC } from '../layout/anchor.js'
 import { ANCHOR_AT, SUPERBLOCK_AT } from '../layout/geometry.js'
 import {
   hasMagic,
-  LABEL_BYTES_MAX,
   MAGIC,
   SUPERBLOCK,
   secondSuperblockAt,
+  superblockBytes,
 } from '../layout/superblock.js'
 import type { Stretch } from '../media/bad-blocks.js'
 import type { Media } from '../media/media.js'
 import type { Repairable } from './inspect.js'
-import { findSuperblock } from './load.js'
 import { parseWipeOptions, type WipeOptions } from './options.js'
-
-/** Of a superblock, what is not zero anyway. */
-const SUPERBLOCK_BYTES = SUPERBLOCK.fields.label[0] + LABEL_BYTES_MAX
+import { findSuperblock } from './superblocks.js'
 
 export function wipeDevice(path: string, options: WipeOptions | undefined): void {
   const { force } = parseWipeOptions(options)
@@ -50,14 +47,15 @@ export function wipeVolume({ device, alignBytes, openMedia }: Repairable): boole
   const media = openMedia(device.sizeBytes)
   const erase = (stretches: Stretch[]) =>
     eraseStretches(media, { sizeBytes: device.sizeBytes, alignBytes }, stretches)
+  const firstBytes = hasFirst ? usedBytes(device, SUPERBLOCK_AT) : 0
   // 1. The second superblocks. A crash here leaves the volume, with its first.
-  erase(seconds.map((offset) => ({ offset, length: SUPERBLOCK_BYTES })))
+  erase(seconds.map((offset) => ({ offset, length: usedBytes(device, offset) })))
   // 2. The magic of the first, a word and so all or nothing: from here on there is no volume.
   if (hasFirst) erase([{ offset: SUPERBLOCK_AT, length: MAGIC.length }])
   // 3. What is left of it, and the anchors.
   erase([
     ...(hasFirst
-      ? [{ offset: SUPERBLOCK_AT + MAGIC.length, length: SUPERBLOCK_BYTES - MAGIC.length }]
+      ? [{ offset: SUPERBLOCK_AT + MAGIC.length, length: firstBytes - MAGIC.length }]
       : []),
     ...anchors.map((offset) => ({ offset, length: ANCHOR.bytes })),
   ])
@@ -103,4 +101,9 @@ function hasSuperblock(device: Readable, at: Offset): boolean {
 function hasAnchor(device: Readable, at: Offset): boolean {
   if (at < ANCHOR_AT || device.badBlocks?.touches(at, ANCHOR.bytes)) return false
   return ANCHOR.read(device.read(at, ANCHOR.bytes)).magic === ANCHOR_MAGIC
+}
+
+/** Of a superblock, what is not zero anyway: what somebody else has put behind it stays. */
+function usedBytes(device: Readable, at: Offset): number {
+  return superblockBytes(SUPERBLOCK.read(device.read(at, PAGE_BYTES)).extentCount)
 }

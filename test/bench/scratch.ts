@@ -4,6 +4,7 @@ import os from 'node:os'
 import { join } from 'node:path'
 import { MIB } from '../../src/base/units.js'
 import { Device } from '../../src/device/device.js'
+import { CHUNK_SLOT } from '../../src/layout/chunk-slot.js'
 import { type Geometry, planGeometry } from '../../src/layout/geometry.js'
 import { loadAddon } from '../../src/native/load.js'
 import { writeVolume } from '../../src/volume/format.js'
@@ -90,7 +91,8 @@ export function makeSparseVolume(
   try {
     const { alignBytes } = device
     const geometry = planGeometry({ ...wanted, alignBytes })
-    requireMemory(2 * geometry.tableBytes + geometry.logBytes + wanted.storedBytes)
+    const tableBytes = geometry.slots * CHUNK_SLOT.bytes
+    requireMemory(2 * tableBytes + geometry.logBytes + wanted.storedBytes)
     writeVolume(device.media(geometry.sizeBytes, true), geometry, {
       alignBytes,
       label: new Uint8Array(0),

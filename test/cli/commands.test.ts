@@ -286,9 +286,9 @@ describe('making', () => {
       )
     }))
 
-  test('format of nothing without a size: 3', () =>
+  test('format where no folder is: 3', () =>
     inMemory((folder) => {
-      const { code, value } = json(['format', join(folder, 'none')])
+      const { code, value } = json(['format', join(folder, 'none', 'x')])
       assert.equal(code, 3)
       assert.equal(value.error.code, 'ERR_DEVICE_MISSING')
     }))

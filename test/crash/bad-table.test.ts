@@ -5,18 +5,21 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Volume } from 'plinth'
-import { planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { planGeometry } from '../../src/layout/geometry.js'
 import { BadBlocks } from '../../src/media/bad-blocks.js'
 import { forEachCrashState } from '../../src/testing/crash-states.js'
 import { MODELS } from '../../src/testing/crash-test.js'
 import { Random } from '../../src/testing/random.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+import { placesOf } from '../support/places.js'
 
-const { tableBytes, tableCopyAt, sizeBytes } = planGeometry({
+const geometry = planGeometry({
   sizeBytes: 2 ** 20,
   alignBytes: 4096,
 })
+const { sizeBytes } = geometry
+const { tableAt, tableCopyAt, tableBytes } = placesOf(geometry)
 const LIMITS = { exhaustive: 64, samples: 16 }
 
 const life: [what: string, step: (volume: Volume) => unknown][] = [
@@ -44,7 +47,7 @@ const namesOf = (volume: Volume): string =>
     .join()
 
 describe('a chunk table of which one copy is bad', () => {
-  for (const [copy, at] of [TABLE_AT, tableCopyAt].entries()) {
+  for (const [copy, at] of [tableAt, tableCopyAt].entries()) {
     for (const model of MODELS) {
       it(`copy ${copy}, ${model}`, () => {
         const badBlocks = new BadBlocks([{ offset: at, length: tableBytes }])

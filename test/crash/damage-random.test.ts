@@ -22,15 +22,17 @@ import {
   type Undecidable,
   whyUndecidable,
 } from '../support/damage.js'
+import { placesOf } from '../support/places.js'
 import { type Random, seeded } from '../support/random.js'
 
 const TIMES = process.env.PLINTH_LONG === '1' ? 100_000 : 6000
-const { dataAt, tailAt, sizeBytes } = geometry
+const { sizeBytes } = geometry
+const { chunksAt, chunksEnd } = placesOf(geometry)
 
 /** A place in the metadata: in what is in use more often than not. */
 function place(stretches: readonly Stretch[], random: Random): number {
   if (random.chance(4)) {
-    return random.chance(2) ? random.below(dataAt) : random.between(tailAt, sizeBytes - 1)
+    return random.chance(2) ? random.below(chunksAt) : random.between(chunksEnd, sizeBytes - 1)
   }
   const { from, to } = random.pick(stretches)
   return random.between(from, to - 1)

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { alignUp, LINE_BYTES } from '../../src/base/units.js'
 import { checkDevice } from '../../src/check/check.js'
 import { CHUNK_SLOT } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT } from '../../src/layout/geometry.js'
 import { HEAP_HEADER, SLAB_ENTRY } from '../../src/layout/heap.js'
 import { RECORD_SKIP } from '../../src/layout/record.js'
 import { forEachCrashState } from '../../src/testing/crash-states.js'
@@ -20,8 +20,10 @@ import {
   readableOf,
   repairImage,
 } from '../support/damage.js'
+import { placesOf } from '../support/places.js'
 
-const { anchorCopyAt, superblockCopyAt, tableCopyAt } = geometry
+const { anchorCopyAt, superblockCopyAt } = geometry
+const { tableAt, tableCopyAt } = placesOf(geometry)
 const slot = (table: number, n: number) => table + n * CHUNK_SLOT.bytes
 
 /** In the heap of the volume: bytes of its header, of slab headers and of an entry. */
@@ -40,7 +42,7 @@ function heapPlaces(): number[] {
 const damages: [what: string, places: number[], opens: boolean, drops: boolean, flip?: number][] = [
   [
     'the first of everything',
-    [100, ANCHOR_AT + 9, slot(TABLE_AT, 0), slot(TABLE_AT, 3)],
+    [100, ANCHOR_AT + 9, slot(tableAt, 0), slot(tableAt, 3)],
     true,
     false,
   ],
@@ -50,9 +52,9 @@ const damages: [what: string, places: number[], opens: boolean, drops: boolean, 
     true,
     false,
   ],
-  ['both of a slot', [slot(TABLE_AT, 2) + 17, slot(tableCopyAt, 2) + 60], false, true],
+  ['both of a slot', [slot(tableAt, 2) + 17, slot(tableCopyAt, 2) + 60], false, true],
   ['the heads of a heap', heapPlaces(), true, false, 0x40],
-  ['unused slots', [slot(TABLE_AT, 40), slot(TABLE_AT, 41), slot(tableCopyAt, 60)], true, false],
+  ['unused slots', [slot(tableAt, 40), slot(tableAt, 41), slot(tableCopyAt, 60)], true, false],
 ]
 
 /** Overwrites what the second record of the log says; there are others behind it. */

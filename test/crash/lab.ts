@@ -5,7 +5,7 @@
  * operation, probed with further work, and now and then cut again while it recovers.
  */
 import type { Chunk, Volume } from 'plinth'
-import { alignUp, LINE_BYTES } from '../../src/base/units.js'
+import { alignUp, KIB, LINE_BYTES, MIB } from '../../src/base/units.js'
 import { forEachCrashState, type Known, type Limits } from '../../src/testing/crash-states.js'
 import { combine, fingerprintOf } from '../../src/testing/fingerprint.js'
 import { Image } from '../../src/testing/images.js'
@@ -287,6 +287,17 @@ export function makeAges(): Age[] {
       const filler = volume.allocate({ size: volume.stats().largestFreeBytes - 2 * GRANULE })
       return including(model, filler)
     }),
+    // It grows by itself, and its table has slots for a few chunks more.
+    aged(
+      'growing',
+      (volume) => {
+        const model = used(volume)
+        const filler = volume.allocate({ size: volume.stats().largestFreeBytes - GRANULE })
+        return including(model, filler)
+      },
+      idle,
+      makeImage({ slots: 32, deviceSize: MIB + 128 * KIB, maxSize: MIB + 128 * KIB }),
+    ),
     // Few and large granules: what counts is the pattern.
     aged('fragmented', fragment, idle, makeImage({ granule: 8 * GRANULE })),
     aged(

@@ -15,6 +15,13 @@ import {
   withCell,
 } from './world.js'
 
+const GROWN_BYTES = 16_384
+
+/** Whether a chunk of so many bytes can be had, by growing too. */
+function hasRoom(volume: Volume, bytes: number): boolean {
+  return volume.stats().largestFreeBytes >= bytes || volume.info.maxSize !== undefined
+}
+
 const sizeOf = (model: Model) => (model.next % 3 === 0 ? 8192 : 4096)
 
 function store(chunk: Chunk, cell: number, value: number): void {
@@ -43,7 +50,7 @@ const CHUNK_OPERATIONS: readonly Operation[] = [
     name: 'allocate',
     run(volume, model) {
       const name = `n${model.next}`
-      if (volume.stats().largestFreeBytes < sizeOf(model)) return undefined
+      if (!hasRoom(volume, sizeOf(model))) return undefined
       const chunk = volume.allocate({ size: sizeOf(model), name, type: 'lab' })
       return added(model, chunk, name, [])
     },
@@ -238,6 +245,15 @@ const CHUNK_OPERATIONS: readonly Operation[] = [
     name: 'checkpoint',
     run(volume, model) {
       volume.checkpoint()
+      return { ...model, next: model.next + 1 }
+    },
+  },
+  {
+    name: 'grow',
+    run(volume, model) {
+      const { size, maxSize = 0 } = volume.info
+      if (size + GROWN_BYTES > maxSize) return undefined
+      volume.grow(size + GROWN_BYTES)
       return { ...model, next: model.next + 1 }
     },
   },

@@ -10,7 +10,7 @@ import {
   decodeChunkSlot,
   encodeChunkSlot,
 } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, computeGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import { forEachCrashState } from '../../src/testing/crash-states.js'
 import { Random } from '../../src/testing/random.js'
@@ -30,7 +30,8 @@ interface Scenario {
   readonly run: (judge: Judge) => void
 }
 
-const geometry = computeGeometry({ sizeBytes: 1 << 20, granuleBytes: 4096, logBytes: 65536 })!
+const geometry = planGeometry({ sizeBytes: 1 << 20, alignBytes: 4096 })
+const { firstAt: tableAt, secondAt: tableCopyAt } = geometry.extents[0]!
 
 function open(model: Model, image: Uint8Array, judge: Judge): [SimulatedMedia, Volume] {
   const media = new SimulatedMedia(model, image)
@@ -138,10 +139,10 @@ export const SCENARIOS: readonly Scenario[] = [
       const [setup, volume] = open('cache-line', makeImage(), GO)
       volume.allocate({ size: 4096, name: 'a' })
       volume.checkpoint()
-      const old = setup.durable.slice(TABLE_AT, TABLE_AT + 128)
+      const old = setup.durable.slice(tableAt, tableAt + 128)
       volume.transact(() => volume.rename(volume.chunk('a'), 'b'))
       volume.close()
-      for (const at of [TABLE_AT, geometry.tableCopyAt]) {
+      for (const at of [tableAt, tableCopyAt]) {
         const image = setup.durable.slice()
         image.set(old, at)
         const [, reopened] = open('cache-line', image, judge)
@@ -181,9 +182,9 @@ export const SCENARIOS: readonly Scenario[] = [
       volume.close()
       const image = setup.durable.slice()
       const seed = chunkSlotSeed(volumeSeed(image.subarray(32, 48)), 1)
-      const slot = decodeChunkSlot(image, TABLE_AT + 128, seed) as ChunkSlot
-      for (const at of [TABLE_AT, geometry.tableCopyAt]) {
-        encodeChunkSlot({ ...slot, start: 0 }, seed, image, at + 128)
+      const slot = decodeChunkSlot(image, tableAt + 128, seed) as ChunkSlot
+      for (const at of [tableAt, tableCopyAt]) {
+        encodeChunkSlot({ ...slot, start: slot.start - 1 }, seed, image, at + 128)
       }
       let refused = false
       try {
@@ -202,8 +203,8 @@ export const SCENARIOS: readonly Scenario[] = [
       volume.allocate({ size: 4096, name: 'name-of-it' })
       volume.close()
       const places = [
-        [TABLE_AT + 48, 'slot'],
-        [geometry.tableCopyAt + 48, 'slot'],
+        [tableAt + 48, 'slot'],
+        [tableCopyAt + 48, 'slot'],
         [ANCHOR_AT + 24, 'anchor'],
         [geometry.anchorCopyAt + 24, 'anchor'],
         [80, 'superblock'],

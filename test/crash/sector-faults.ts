@@ -23,6 +23,7 @@ import { checkDevice } from '../../src/check/check.js'
 import { ANCHOR_AT, type Geometry, planGeometry, SUPERBLOCK_AT } from '../../src/layout/geometry.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { openSimulated } from '../../src/testing/simulated-volume.js'
+import { placesOf } from '../support/places.js'
 import type { Age } from './lab.js'
 import { OPERATIONS } from './operations.js'
 import { compare, type Model } from './world.js'
@@ -37,11 +38,12 @@ const geometry: Geometry = planGeometry({ sizeBytes: 2 ** 20, alignBytes: 4096 }
 type Area = 'superblock' | 'anchor' | 'chunk-table' | 'log' | 'chunks'
 
 function areaOf(at: number): Area {
-  const { logAt, dataAt, tailAt, anchorCopyAt, superblockCopyAt } = geometry
+  const { logAt, anchorCopyAt, superblockCopyAt } = geometry
+  const { chunksAt, chunksEnd } = placesOf(geometry)
   if (at < ANCHOR_AT || at >= superblockCopyAt) return 'superblock'
   if (at < 2 * ANCHOR_AT || at >= anchorCopyAt) return 'anchor'
-  if (at < logAt || at >= tailAt) return 'chunk-table'
-  return at < dataAt ? 'log' : 'chunks'
+  if (at < logAt || at >= chunksEnd) return 'chunk-table'
+  return at < chunksAt ? 'log' : 'chunks'
 }
 
 interface Written {

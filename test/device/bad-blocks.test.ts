@@ -6,7 +6,7 @@ import { describe, it } from 'node:test'
 import { type Chunk, type OpenOptions, Volume } from 'plinth'
 import { freeRunsOf } from '../../src/cli/stats.js'
 import { formatDeviceNumber } from '../../src/device/sysfs.js'
-import { ANCHOR_AT, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
 import type { Stretch } from '../../src/media/bad-blocks.js'
 import {
   inFolder,
@@ -19,10 +19,12 @@ import {
   writeAt,
 } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
+import { placesOf } from '../support/places.js'
 import { badList, inTree, withBadBlocks, writeTree } from '../support/sysfs.js'
 
 const geometry = planGeometry({ sizeBytes: MIB, alignBytes: PAGE })
-const { logAt, dataAt, granuleBytes, tableCopyAt, anchorCopyAt, superblockCopyAt } = geometry
+const { logAt, granuleBytes, anchorCopyAt, superblockCopyAt } = geometry
+const { tableAt, tableCopyAt, chunksAt } = placesOf(geometry)
 const page = (offset: number, pages = 1): Stretch => ({ offset, length: pages * PAGE })
 const refused = { name: 'PlinthError', code: 'ERR_BAD_BLOCKS' }
 /** A loop device, by both kinds of media. */
@@ -73,8 +75,8 @@ for (const [name, granularity] of [
     it(
       'free runs are without them',
       bench(({ open }) => {
-        const at = dataAt + 20 * granuleBytes
-        const bad = [page(0), page(at), page(at + granuleBytes), page(dataAt + 40 * granuleBytes)]
+        const at = chunksAt + 20 * granuleBytes
+        const bad = [page(0), page(at), page(at + granuleBytes), page(chunksAt + 40 * granuleBytes)]
         using volume = open(bad.slice(1))
         volume.allocate({ size: 3 * granuleBytes })
         const { freeBytes, freeRuns, badBytes } = volume.stats()
@@ -98,11 +100,11 @@ for (const [name, granularity] of [
         const format = (bad: readonly Stretch[]) =>
           inTree(tree(bad), () => Volume.format(path, { force: true, ...granularity }))
         const before = readAt(path, 0, MIB)
-        for (const at of [0, ANCHOR_AT, TABLE_AT, logAt, tableCopyAt, anchorCopyAt, MIB - PAGE]) {
+        for (const at of [0, ANCHOR_AT, tableAt, logAt, tableCopyAt, anchorCopyAt, MIB - PAGE]) {
           assert.throws(() => format([page(at)]), refused)
         }
         assert.equal(Buffer.compare(readAt(path, 0, MIB), before), 0)
-        format([page(dataAt)])
+        format([page(chunksAt)])
       }),
     )
 
@@ -111,8 +113,8 @@ for (const [name, granularity] of [
       bench(({ open, path }) => {
         // Sectors of one page, and a stretch over the end of a granule.
         const bad = [
-          { offset: dataAt + granuleBytes + 512, length: 1024 },
-          page(dataAt + 6 * granuleBytes - PAGE, 2),
+          { offset: chunksAt + granuleBytes + 512, length: 1024 },
+          page(chunksAt + 6 * granuleBytes - PAGE, 2),
         ]
         const marks = bad.map(({ offset, length }) => readAt(path, offset, length))
         const volume = open(bad)
@@ -228,7 +230,7 @@ for (const [name, granularity] of [
       'a chunk table that has them lives on in its other copy',
       bench((the) => {
         fill(the)
-        for (const at of [TABLE_AT, tableCopyAt]) {
+        for (const at of [tableAt, tableCopyAt]) {
           const before = readAt(the.path, at, PAGE)
           writeAt(the.path, at, new Uint8Array(PAGE).fill(0xee))
           const bad = [page(at)]
@@ -270,7 +272,7 @@ for (const [name, granularity] of [
           healed.close()
           assert.notDeepEqual(readAt(the.path, at, PAGE), before)
         }
-        assert.throws(() => the.open([page(TABLE_AT), page(tableCopyAt)]), refused)
+        assert.throws(() => the.open([page(tableAt), page(tableCopyAt)]), refused)
       }),
     )
 
@@ -321,9 +323,9 @@ for (const [name, granularity] of [
     it(
       'a probe tells of them',
       bench(({ path, tree }) => {
-        const bad = [{ offset: dataAt + 512, length: 512 }, page(MIB * 7)]
+        const bad = [{ offset: chunksAt + 512, length: 512 }, page(MIB * 7)]
         const { badBlocks, evidence, notes } = inTree(tree(bad), () => Volume.probe(path))
-        assert.deepEqual(badBlocks, [page(dataAt)])
+        assert.deepEqual(badBlocks, [page(chunksAt)])
         assert.match(evidence.find(({ of }) => of === 'bad blocks')!.says, /^4608 bytes, some/)
         assert.match(notes.join(), /4096 bytes are known to be bad/)
         assert.deepEqual(inTree(tree([]), () => Volume.probe(path)).badBlocks, [])
@@ -339,7 +341,7 @@ describe('bad blocks below a filesystem', () => {
       Volume.format(path, { size: MIB })
       let place: number
       try {
-        place = placeOf(path, dataAt + PAGE)
+        place = placeOf(path, chunksAt + PAGE)
       } catch {
         return t.skip('this filesystem does not say where its files are')
       }
@@ -349,7 +351,7 @@ describe('bad blocks below a filesystem', () => {
         [`${node}/badblocks`]: `0 1\n${badList([{ offset: place, length: 512 }])}`,
       })
       const probe = inTree(root, () => Volume.probe(path))
-      assert.deepEqual(probe.badBlocks, [page(dataAt + PAGE)])
+      assert.deepEqual(probe.badBlocks, [page(chunksAt + PAGE)])
       const volume = inTree(root, () => Volume.open(path))
       assert.equal(volume.stats().badBytes, granuleBytes)
       volume.close()

@@ -3,10 +3,13 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { Volume } from 'plinth'
-import { ANCHOR_AT, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT } from '../../src/layout/geometry.js'
 import { decodeSuperblock } from '../../src/layout/superblock.js'
 import { hashOf, inMemory, MIB, readDevice, tmpfsPage } from '../support/devices.js'
+import { placesOf } from '../support/places.js'
 import { damage, geometry, gone, LABEL_AT, superblock, volume } from '../support/settings.js'
+
+const { tableAt, tableCopyAt, tableBytes } = placesOf(geometry)
 
 describe('damage that a second copy heals', { skip: tmpfsPage.skip }, () => {
   const copyAt = geometry.superblockCopyAt
@@ -20,14 +23,14 @@ describe('damage that a second copy heals', { skip: tmpfsPage.skip }, () => {
     ['the first superblock over the second', (image) => image.copyWithin(copyAt, 0, 4096), 1],
     ['the first anchor damaged', damage(ANCHOR_AT), 1],
     ['the second anchor damaged', damage(geometry.anchorCopyAt + 20), 1],
-    ['a slot of the first table damaged', damage(TABLE_AT + 128 + 4), 1],
+    ['a slot of the first table damaged', damage(tableAt + 128 + 4), 1],
     [
       'a slot of the second table gone',
-      (image) => image.fill(0, geometry.tableCopyAt, geometry.tableCopyAt + 128),
+      (image) => image.fill(0, tableCopyAt, tableCopyAt + 128),
       1,
     ],
-    ['the first table gone', (image) => image.fill(0, TABLE_AT, TABLE_AT + geometry.tableBytes), 2],
-    ['all of the tail gone', (image) => image.fill(0, geometry.tailAt), 4],
+    ['the first table gone', (image) => image.fill(0, tableAt, tableAt + tableBytes), 2],
+    ['all of the tail gone', (image) => image.fill(0, tableCopyAt), 4],
   ]
   for (const [what, change, healed] of cases) {
     it(what, () => {

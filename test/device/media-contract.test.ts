@@ -31,7 +31,9 @@ function bench<T>(at: Place, body: (bench: Bench) => T, ringBytes = 65_536): T {
     try {
       const media = device.media(MIB)
       const onDevice = (offset: number, length: number) => readAt(path, offset, length)
-      result = body({ media, ring: media.map(0, ringBytes), onDevice })
+      const ring = media.map(0, ringBytes)
+      media.useRing(ring)
+      result = body({ media, ring, onDevice })
     } catch (error) {
       close()
       throw error

@@ -13,7 +13,8 @@ import { Lifecycle } from '../../src/media/lifecycle.js'
 import type { NativeAddon } from '../../src/native/addon.js'
 import { loadAddon } from '../../src/native/load.js'
 import { writeVolume } from '../../src/volume/format.js'
-import { findSuperblock, type Loaded, loadVolume } from '../../src/volume/load.js'
+import { type Loaded, loadVolume } from '../../src/volume/load.js'
+import { findSuperblock } from '../../src/volume/superblocks.js'
 import { inFolder, MIB, PAGE } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
 
@@ -72,6 +73,7 @@ function load(path: string, sizeBytes: number, pageBytes: number): Opened {
     found,
     alignBytes: pageBytes,
     warmBytes: 0,
+    device: { path, sizeBytes, extend: () => assert.fail('it does not grow') },
   })
   return { ...loaded, media }
 }

@@ -9,11 +9,13 @@ import { describe, test } from 'node:test'
 import { type FindingCode, type Severity, Volume } from 'plinth'
 import { Lenient } from '../../src/check/lenient.js'
 import { PlinthError } from '../../src/index.js'
-import { ANCHOR_AT, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
 import { inMemory, MIB, PAGE } from '../support/devices.js'
+import { placesOf } from '../support/places.js'
 
 const geometry = planGeometry({ sizeBytes: MIB, alignBytes: PAGE })
-const { anchorCopyAt, superblockCopyAt, tableCopyAt, logAt, dataAt } = geometry
+const { anchorCopyAt, superblockCopyAt, logAt } = geometry
+const { tableAt, tableCopyAt, chunksAt } = placesOf(geometry)
 
 /** A closed volume; `body` reads it while these pages cannot be read. */
 function withErrors(
@@ -48,9 +50,9 @@ describe('a page that cannot be read', () => {
   const cases: [what: string, at: number, severity: Severity, others: FindingCode[]][] = [
     ['first superblock', 0, 'warning', ['superblock-damaged']],
     ['first anchor', ANCHOR_AT, 'error', ['anchor-damaged']],
-    ['chunk table', TABLE_AT, 'error', ['slot-behind']],
+    ['chunk table', tableAt, 'error', ['slot-behind']],
     ['log', logAt, 'error', []],
-    ['chunk of a heap', dataAt, 'error', ['heap-damaged']],
+    ['chunk of a heap', chunksAt, 'error', ['heap-damaged']],
     ['second chunk table', tableCopyAt, 'error', ['slot-behind']],
     ['second anchor', anchorCopyAt, 'error', ['anchor-damaged']],
     ['second superblock', superblockCopyAt, 'warning', ['superblock-damaged']],

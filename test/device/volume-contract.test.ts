@@ -41,12 +41,14 @@ for (const at of places) {
         })
         const volume = Volume.open(path, at.options)
         try {
-          const { uuid, created, kind, ...info } = volume.info
+          const { uuid, created, kind, layout, ...info } = volume.info
+          assert.equal(layout.tables.length, 1)
           assert.deepEqual(info, {
             path,
             label,
             size: 2 * MIB,
             granule: 8192,
+            maxSize: undefined,
             granularity: at.granularity,
             backend: at.backend,
             readOnly: false,

@@ -7,11 +7,13 @@ import {
   decodeChunkSlot,
   encodeChunkSlot,
 } from '../../src/layout/chunk-slot.js'
-import { planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { planGeometry } from '../../src/layout/geometry.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import { MIB, readDevice, tmpfsLine, withVolume } from '../support/devices.js'
+import { placesOf } from '../support/places.js'
 
 const geometry = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
+const { tableAt, tableCopyAt } = placesOf(geometry)
 const decoder = new TextDecoder()
 
 describe('the chunk table that a volume writes', () => {
@@ -41,8 +43,8 @@ describe('the chunk table that a volume writes', () => {
       const seen: unknown[] = []
       let free = 0
       for (let slot = 0; slot < geometry.slots; slot++) {
-        const at = TABLE_AT + slot * CHUNK_SLOT.bytes
-        const second = geometry.tableCopyAt + slot * CHUNK_SLOT.bytes
+        const at = tableAt + slot * CHUNK_SLOT.bytes
+        const second = tableCopyAt + slot * CHUNK_SLOT.bytes
         const bytes = Uint8Array.from(image.subarray(at, at + CHUNK_SLOT.bytes))
         assert.equal(Buffer.compare(image.subarray(second, second + CHUNK_SLOT.bytes), bytes), 0)
         const values = decodeChunkSlot(bytes, 0, chunkSlotSeed(seed, slot))
@@ -66,7 +68,7 @@ describe('the chunk table that a volume writes', () => {
           id: values.generation * 2 ** 24 + slot,
           name: text(values.name, values.nameBytes),
           type: text(values.type, values.typeBytes),
-          offset: geometry.dataAt + values.start * geometry.granuleBytes,
+          offset: values.start * geometry.granuleBytes,
           size: values.granules * geometry.granuleBytes,
         })
       }

@@ -16,7 +16,20 @@ import {
   SLOTS_MAX,
   TYPE_BYTES_MAX,
 } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, SUPERBLOCK_AT, TABLE_AT } from '../../src/layout/geometry.js'
+import {
+  ANCHOR_AT,
+  GRANULE_BYTES_MAX,
+  GRANULE_BYTES_MIN,
+  GRANULES_MAX,
+  geometryFor,
+  HEAD_BYTES,
+  LOG_BYTES_MAX,
+  LOG_BYTES_MIN,
+  SLOTS_STEP,
+  SUPERBLOCK_AT,
+  TABLE_EXTENTS_MAX,
+  VOLUME_BYTES_MIN,
+} from '../../src/layout/geometry.js'
 import {
   ENTRY,
   ENTRY_KIND_SHIFT,
@@ -31,10 +44,15 @@ import type { FieldTable } from '../../src/layout/struct.js'
 import {
   decodeSuperblock,
   encodeSuperblock,
+  FEATURES_KNOWN,
   FORMAT_VERSION,
+  INCOMPATIBLE,
   LABEL_BYTES_MAX,
   MAGIC,
   SUPERBLOCK,
+  SUPERBLOCK_FLAG,
+  shapeFields,
+  shapeOf,
   volumeSeed,
 } from '../../src/layout/superblock.js'
 import { Batch } from '../../src/log/batch.js'
@@ -62,26 +80,33 @@ const uuid = Uint8Array.from({ length: 16 }, (_, i) => i + 1)
 const VOLUME_SEED = 0xa0de6714
 const SLOT_SEEDS = [0x3ee91ea5, 0x9cb09476, 0xd7457714]
 const RECORD_SEEDS = [0xe5713efd, 0x38349445, 0xa1537c90, 0x52e98ac5]
-const SUPERBLOCK_BYTES =
-  '706c696e74681af50f54d4b801000000020000000300000004000000010000000102030405060708090a0b0c0d0e0f10' +
-  '00f0ffffffff1f00000020000000000000000004000000000068e5cf8b01000061206c6162656c'
+const SUPERBLOCK_BYTES = [
+  '706c696e74681af5617c4d5c02000000020000000300000004000000010000000102030405060708090a0b0c0d0e0f10',
+  '00f0ffffffff1f00000020000000000000000004000000000068e5cf8b010000',
+  '61206c6162656c'.padEnd(128, '0'),
+  // sequence, logAt, maxBytes, growBytes, flags, devices, device, extentCount
+  '05000000000004000000200000010000ffffffffffff1f000000000002000000',
+  '01000000010000000000000002000000',
+  '002000000000000000002000000000000000000000001000',
+  '00e0ff000000000000006000000000000000e0ffffff0f',
+].join('')
 const ANCHOR_BYTES = '2403e873616e63680000000000010000070000000200000040000000000004006300000003'
 const SLOT_BYTES =
   'bece9c4d030000000200000002000300050000000600000004000000000000007472656500000000000000000000000077616c'
 /** Checksum, bytes, position and settled; then 5 bytes, a u64, a u32, a revocation, a slot. */
 const RECORD_BYTES = [
-  'e1dfdae1f00000008002000005000000',
+  '0a929fcef00000008002000005000000',
   '0002000005000000',
   '100000000000500005000000000000000102030405000000',
   '18000000000030020100000000010000',
   '20000000000050000400000000000000a4a3a2a100000000',
   '00000000020060000000000004000000',
-  '0020000000008020',
+  '0403020100008020',
   '77'.repeat(128),
 ].join('')
 
-describe('format version 1', () => {
-  it('is the present one', () => assert.equal(FORMAT_VERSION, 1))
+describe('format version 2', () => {
+  it('is the present one', () => assert.equal(FORMAT_VERSION, 2))
 
   it('superblock', () => {
     assert.equal(SUPERBLOCK.bytes, 4096)
@@ -99,7 +124,19 @@ describe('format version 1', () => {
       ['logBytes', 64, 8],
       ['created', 72, 8],
       ['label', 80, 64],
+      ['sequence', 144, 8],
+      ['logAt', 152, 8],
+      ['maxBytes', 160, 8],
+      ['growBytes', 168, 8],
+      ['flags', 176, 4],
+      ['devices', 180, 4],
+      ['device', 184, 4],
+      ['extentCount', 188, 4],
+      ['extents', 192, 768],
     ])
+    assert.deepEqual(SUPERBLOCK_FLAG, { LOG_IS_CHOSEN: 1 })
+    assert.deepEqual(INCOMPATIBLE, { RESTORING: 1 })
+    assert.deepEqual(FEATURES_KNOWN, { compatible: 0, readOnlyCompatible: 0, incompatible: 1 })
     assert.equal(hex(MAGIC), '706c696e74681af5')
     assert.equal(LABEL_BYTES_MAX, 64)
   })
@@ -150,7 +187,30 @@ describe('format version 1', () => {
     assert.deepEqual(ENTRY, { WORDS: 1, BYTES: 2, REVOKE: 3, SLOT: 4 })
   })
 
-  it('places', () => assert.deepEqual([SUPERBLOCK_AT, ANCHOR_AT, TABLE_AT], [0, 4096, 8192]))
+  it('places', () => {
+    assert.deepEqual([SUPERBLOCK_AT, ANCHOR_AT, HEAD_BYTES], [0, 4096, 8192])
+    const extents = [{ slots: 32, firstAt: 65_536, secondAt: 131_072 }]
+    const shape = { granuleBytes: 65_536, logAt: 196_608, logBytes: 65_536, extents }
+    const { dataAt, granules, tailAt, anchorCopyAt, superblockCopyAt } = geometryFor({
+      ...shape,
+      sizeBytes: 1_056_768,
+    })
+    assert.deepEqual(
+      [dataAt, granules, tailAt, anchorCopyAt, superblockCopyAt],
+      [65_536, 16, 1_048_576, 1_048_576, 1_052_672],
+    )
+  })
+
+  it('limits', () => {
+    assert.deepEqual(
+      [VOLUME_BYTES_MIN, GRANULE_BYTES_MIN, GRANULE_BYTES_MAX, GRANULES_MAX],
+      [1_048_576, 4096, 4_294_967_296, 4_294_967_295],
+    )
+    assert.deepEqual(
+      [LOG_BYTES_MIN, LOG_BYTES_MAX, TABLE_EXTENTS_MAX, SLOTS_STEP],
+      [65_536, 1_073_741_824, 32, 32],
+    )
+  })
 
   it('seeds', () => {
     assert.equal(volumeSeed(uuid), VOLUME_SEED)
@@ -165,18 +225,33 @@ describe('format version 1', () => {
   })
 
   it('a superblock, byte for byte', () => {
+    const extents = [
+      { slots: 8192, firstAt: 2 ** 21, secondAt: 2 ** 52 },
+      { slots: 2 ** 24 - 8192, firstAt: 3 * 2 ** 21, secondAt: 2 ** 52 - 2 ** 21 },
+    ]
+    const shape = {
+      sizeBytes: 2 ** 53 - 4096,
+      granuleBytes: 2 ** 21,
+      logAt: 2 ** 40 + 2 ** 21,
+      logBytes: 2 ** 26,
+      extents,
+    }
     const values = {
-      version: 1,
+      version: 2,
       compatible: 2,
       readOnlyCompatible: 3,
       incompatible: 4,
       copy: 1,
       uuid,
-      sizeBytes: 2 ** 53 - 4096,
-      granuleBytes: 2 ** 21,
-      logBytes: 2 ** 26,
+      ...shapeFields(shape),
       created: 1_700_000_000_000,
       label: new TextEncoder().encode('a label'),
+      sequence: 2 ** 50 + 5,
+      maxBytes: 2 ** 53 - 1,
+      growBytes: 2 ** 33,
+      flags: 1,
+      devices: 1,
+      device: 0,
     }
     const page = encodeSuperblock(values)
     assert.equal(trimmed(page), SUPERBLOCK_BYTES)
@@ -184,6 +259,7 @@ describe('format version 1', () => {
     assert.ok(typeof read !== 'string')
     const { magic, checksum, label, ...rest } = read
     assert.deepEqual({ ...rest, label: label.slice(0, 7) }, values)
+    assert.deepEqual(shapeOf(read), shape)
     assert.deepEqual(
       [hex(magic), checksum],
       [hex(MAGIC), new DataView(page.buffer).getUint32(8, true)],
@@ -242,7 +318,7 @@ describe('format version 1', () => {
     batch.setUint64(far, 24, 2 ** 40 + 1)
     batch.setUint32(far, 32, 0xa1a2a3a4)
     batch.revoke(2 ** 33, 2 ** 34)
-    staging.u8.fill(0x77, batch.slot(at(0, 0), 8192, at(1, 0), 0), staging.bytes)
+    staging.u8.fill(0x77, batch.slot(0x0102_0304, at(0, 0), at(1, 0), 512), staging.bytes)
     staging.u32[1] = staging.bytes
     staging.u32[2] = 640
     staging.u32[3] = 5

@@ -3,9 +3,10 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { describe, it } from 'node:test'
 import { Volume } from 'plinth'
-import { ANCHOR_AT, type Geometry, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT, type Geometry, planGeometry } from '../../src/layout/geometry.js'
 import { MIB, type Place, pmemPlaces, writeAt } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
+import { placesOf } from '../support/places.js'
 
 const FILE_BYTES = 16 * MIB
 
@@ -104,11 +105,15 @@ for (const at of pmemPlaces) {
     const damages: [what: string, healed: number, stretch: (g: Geometry) => [number, number]][] = [
       ['the first superblock', 1, () => [0, 4096]],
       ['the first anchor', 1, () => [ANCHOR_AT, 64]],
-      ['the first chunk table', 2, (g) => [TABLE_AT, g.tableBytes]],
-      ['the second chunk table', 2, (g) => [g.tableCopyAt, g.tableBytes]],
+      ['the first chunk table', 2, (g) => [placesOf(g).tableAt, placesOf(g).tableBytes]],
+      ['the second chunk table', 2, (g) => [placesOf(g).tableCopyAt, placesOf(g).tableBytes]],
       ['the second anchor', 1, (g) => [g.anchorCopyAt, 64]],
       ['the second superblock', 1, (g) => [g.superblockCopyAt, 4096]],
-      ['all of the tail', 4, (g) => [g.tableCopyAt, g.sizeBytes - g.tableCopyAt]],
+      [
+        'all of the tail',
+        4,
+        (g) => [placesOf(g).tableCopyAt, g.sizeBytes - placesOf(g).tableCopyAt],
+      ],
     ]
     it('of what is kept twice, from the other copy', () => {
       crashed(at, (path, geometry) => {

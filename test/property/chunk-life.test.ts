@@ -10,7 +10,7 @@ import {
   encodeChunkSlot,
   GENERATION_MAX,
 } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
 import { RECORD_HEADER_BYTES } from '../../src/layout/record.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import {
@@ -22,6 +22,7 @@ import {
   withVolume,
 } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
+import { placesOf } from '../support/places.js'
 
 const both = [tmpfsLine, tmpfsPage]
 const codeOf = (error: unknown) => (error as { code?: string }).code ?? String(error)
@@ -331,6 +332,7 @@ describe('regressions of transactions', () => {
     // While the volume was open it was not; opened again it was, with a generation that no check
     // lets pass: the open after that found a damaged slot.
     const geometry = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
+    const { tableAt, tableCopyAt } = placesOf(geometry)
     tmpfsLine.with(MIB, (path) => {
       Volume.format(path, { size: MIB })
       const image = readDevice(path)
@@ -355,8 +357,8 @@ describe('regressions of transactions', () => {
         { sequence: 100, epoch: 3, state: ANCHOR_STATE.CLOSED, head: 0, slotsUsed: 1, holes: 0 },
         seed,
       )
-      image.set(slot, TABLE_AT)
-      image.set(slot, geometry.tableCopyAt)
+      image.set(slot, tableAt)
+      image.set(slot, tableCopyAt)
       image.set(anchor, ANCHOR_AT)
       image.set(anchor, geometry.anchorCopyAt)
       fs.writeFileSync(path, image)

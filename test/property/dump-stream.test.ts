@@ -14,7 +14,8 @@ import { CommandError } from '../../src/cli/errors.js'
 import { fillVolume } from '../../src/cli/stream/fill-volume.js'
 import { KIND } from '../../src/cli/stream/frames.js'
 import { type Dump, readDump } from '../../src/cli/stream/read-dump.js'
-import { aboutVolume, dumpVolume } from '../../src/cli/stream/write-dump.js'
+import { aboutVolume, type DumpedVolume, dumpVolume } from '../../src/cli/stream/write-dump.js'
+import { geometryOf } from '../../src/layout/geometry.js'
 import { inMemory, MIB, PAGE } from '../support/devices.js'
 import { framesOf, type StreamFrame, streamOf } from '../support/dump-stream.js'
 import { type Random, seeded } from '../support/random.js'
@@ -129,6 +130,19 @@ const MUTATIONS: Mutation[] = [
       ...about,
       [random.pick(Object.keys(about).concat('more'))]: random.pick(ODD),
     })
+  },
+  // Where log and table are.
+  (random, frames) => {
+    const about = frames[0] && (jsonSafely(frames[0]) as Partial<DumpedVolume> | null | undefined)
+    const { layout } = about ?? {}
+    if (!Array.isArray(layout?.tables) || layout.tables.length === 0) return
+    if (random.chance(4)) layout.tables.push(...layout.tables.slice(0, 20))
+    const places = random.pick<object>([layout, random.pick(layout.tables)])
+    const field = random.pick([...Object.keys(places ?? {}), 'more'])
+    const before = Number((places as Record<string, unknown> | null)?.[field])
+    const moved = before + random.pick([-2 * PAGE, -PAGE, -1, 1, PAGE, 2 * PAGE])
+    Object.assign(places ?? {}, { [field]: random.chance(2) ? moved : random.pick(ODD) })
+    setJson(frames[0]!, about)
   },
   entry((random, list) => {
     const each = random.pick(list)
@@ -268,8 +282,24 @@ function demandSense({ about, chunks }: Dump): void {
   assert.equal(new Set(chunks.map(({ id }) => id)).size, chunks.length)
   const names = chunks.flatMap(({ name }) => name ?? [])
   assert.equal(new Set(names).size, names.length)
-  assert.ok(about.size / about.granule <= 2 ** 22)
-  let end = about.dataOffset
+  assert.ok(about.size / about.granule <= 2 ** 32)
+  const { logOffset, tables, ...others } = about.layout
+  assert.deepEqual(others, {})
+  assert.ok(tables.length >= 1 && tables.length <= 32)
+  assert.ok(tables.every((table) => Object.keys(table).length === 3))
+  const geometry = geometryOf({
+    sizeBytes: about.size - (about.size % PAGE),
+    granuleBytes: about.granule,
+    logAt: logOffset,
+    logBytes: about.logSize,
+    extents: tables.map(({ slots, first, second }) => ({
+      slots,
+      firstAt: first,
+      secondAt: second,
+    })),
+  })
+  assert.ok(geometry !== undefined, 'log and tables are where they can be')
+  let end = 0
   for (const { offset, size } of chunks) {
     assert.ok(
       offset >= end && size > 0 && offset % about.granule === 0 && size % about.granule === 0,

@@ -22,7 +22,7 @@ import {
   encodeChunkSlot,
   encodeFreeSlot,
 } from '../../src/layout/chunk-slot.js'
-import { TABLE_AT } from '../../src/layout/geometry.js'
+import { type Geometry, geometryOf, TABLE_EXTENTS_MAX } from '../../src/layout/geometry.js'
 import {
   decodeHeapHeader,
   encodeHeapHeader,
@@ -37,14 +37,22 @@ import {
   slabPlace,
 } from '../../src/layout/heap.js'
 import { findSignatures, SIGNATURE_BYTES } from '../../src/layout/signature.js'
-import { decodeSuperblock, encodeSuperblock, SUPERBLOCK } from '../../src/layout/superblock.js'
+import {
+  decodeSuperblock,
+  encodeSuperblock,
+  FORMAT_VERSION,
+  SUPERBLOCK,
+  shapeFields,
+  shapeOf,
+} from '../../src/layout/superblock.js'
 import { walkLog } from '../../src/log/replay.js'
 import { Revocations } from '../../src/log/revocations.js'
 import { NO_BAD_BLOCKS } from '../../src/media/bad-blocks.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { readContents } from '../../src/volume/contents.js'
-import { findSuperblock } from '../../src/volume/load.js'
+import { findSuperblock } from '../../src/volume/superblocks.js'
 import { evaluate, geometry, makeAged, readableOf, repairImage } from '../support/damage.js'
+import { placesOf } from '../support/places.js'
 import { seeded, seedOfRun } from '../support/random.js'
 
 const LONG = process.env.PLINTH_LONG === '1'
@@ -98,22 +106,50 @@ function bytesLike(
 const word = (bytes: Uint8Array, at: number, value: number) =>
   new DataView(bytes.buffer, bytes.byteOffset).setUint32(at, value, true)
 
+const { tableAt, tableCopyAt, tableBytes, chunksAt } = placesOf(geometry)
+
 const superblock = encodeSuperblock({
-  version: 1,
+  version: FORMAT_VERSION,
   compatible: 0,
   readOnlyCompatible: 0,
   incompatible: 0,
   copy: 0,
   uuid: new Uint8Array(16).fill(7),
-  sizeBytes: geometry.sizeBytes,
-  granuleBytes: geometry.granuleBytes,
-  logBytes: geometry.logBytes,
+  ...shapeFields(geometry),
   created: 1,
   label: new Uint8Array(64),
+  sequence: 1,
+  maxBytes: 2 ** 40,
+  growBytes: 2 ** 20,
+  flags: 1,
+  devices: 1,
+  device: 0,
 })
 const sealSuperblock = (page: Uint8Array) => {
   word(page, 8, 0)
   word(page, 8, crc32c(0, page))
+}
+
+/** What passes as a geometry is one: everything within the volume, at granules, nothing over anything. */
+function demandPlaces(of: Geometry | undefined): void {
+  if (of === undefined) return
+  const { granuleBytes, logAt, logBytes, extents } = of
+  const areas: [at: number, end: number][] = [
+    [0, 8192],
+    [logAt, logAt + logBytes],
+    [of.anchorCopyAt, of.sizeBytes],
+  ]
+  for (const { slots, firstAt, secondAt } of extents) {
+    for (const at of [firstAt, secondAt]) areas.push([at, at + slots * CHUNK_SLOT.bytes])
+  }
+  areas.sort(([one], [other]) => one - other)
+  let before = 0
+  for (const [at, end] of areas) {
+    assert.ok(Number.isSafeInteger(at) && at >= before && at < end)
+    assert.ok(at === of.anchorCopyAt || at % granuleBytes === 0)
+    before = end
+  }
+  assert.equal(before, of.sizeBytes)
 }
 
 test('decodeSuperblock', () => {
@@ -123,6 +159,11 @@ test('decodeSuperblock', () => {
       if (typeof found === 'string') return
       assert.ok(found !== undefined)
       assert.equal(found.checksum, SUPERBLOCK.read(page).checksum)
+      if (found.version !== FORMAT_VERSION) return
+      assert.ok(Number.isSafeInteger(found.sequence + 1) && Number.isSafeInteger(found.maxBytes))
+      assert.ok(found.extentCount >= 1 && found.extentCount <= TABLE_EXTENTS_MAX)
+      assert.equal(shapeOf(found).extents.length, found.extentCount)
+      demandPlaces(geometryOf(shapeOf(found)))
     }),
     1500,
   )
@@ -207,35 +248,40 @@ test('decodeChunkSlot', () => {
 test('ChunkTable.load', () => {
   const SLOTS = 6
   const valid = Buffer.concat(
-    Array.from({ length: SLOTS }, (_, i) => validSlot(i, 3 * i, 2, `name-${i}`)),
+    Array.from({ length: SLOTS }, (_, i) =>
+      validSlot(i, chunksAt / geometry.granuleBytes + 3 * i, 2, `name-${i}`),
+    ),
   )
   const seal = (bytes: Uint8Array) => {
     for (let slot = 0; slot < SLOTS; slot++) sealSlot(slot, bytes, slot * CHUNK_SLOT.bytes)
   }
   const media = new SimulatedMedia('cache-line', new Uint8Array(geometry.sizeBytes), false)
-  const head = media.map(0, geometry.logAt)
-  const tail = media.map(geometry.tableCopyAt, geometry.sizeBytes - geometry.tableCopyAt)
+  const map = (at: number) => media.map(at, tableBytes)
+  const extents = [{ slots: geometry.slots, copies: [map(tableAt), map(tableCopyAt)] as const }]
+  const places = { geometry, seed: SEED, extents, badBlocks: NO_BAD_BLOCKS }
   demand(
     fc.property(bytesLike(valid, seal), (bytes) => {
-      head.bytes.set(bytes, TABLE_AT)
-      tail.bytes.set(bytes.length % 2 === 0 ? bytes : valid, 0)
-      const table = new ChunkTable({ geometry, seed: SEED, head, tail, badBlocks: NO_BAD_BLOCKS })
+      const [{ copies }] = extents as [(typeof extents)[0]]
+      copies[0].bytes.set(bytes)
+      copies[1].bytes.set(bytes.length % 2 === 0 ? bytes : valid)
+      const table = new ChunkTable(places)
       const loaded = parse(() => {
         table.load({ slotsUsed: SLOTS, holes: 0 }, 0, () => {})
         return true
       })
       if (loaded === undefined) return
       // What loads makes sense: chunks within bounds, apart, and the rest is free.
-      let end = 0
+      let end = chunksAt / geometry.granuleBytes
       let used = 0
       for (const slot of table.slotsInOrder()) {
         assert.ok(table.startOf(slot) >= end)
         end = table.startOf(slot) + table.granulesOf(slot)
         used += table.granulesOf(slot)
       }
-      assert.ok(end <= geometry.granules)
-      assert.equal(table.granules.free, geometry.granules - used)
-      const again = new ChunkTable({ geometry, seed: SEED, head, tail, badBlocks: NO_BAD_BLOCKS })
+      assert.ok(end <= tableCopyAt / geometry.granuleBytes)
+      const granules = (tableCopyAt - chunksAt) / geometry.granuleBytes
+      assert.equal(table.granules.free, granules - used)
+      const again = new ChunkTable(places)
       assert.throws(
         () => again.load({ slotsUsed: 0, holes: 0 }, geometry.slots + 1, () => {}),
         PlinthError,
@@ -249,12 +295,11 @@ test('ChunkTable.load', () => {
 function validLog(): Uint8Array {
   const bytes = new Uint8Array(geometry.logBytes)
   const view = new DataView(bytes.buffer)
-  const data = geometry.dataAt
   const entries: number[][] = [
-    [data, (1 << 21) | (2 << 25), 1, 2, 3, 4],
-    [data + 64, 2 << 21, 5, 0, 7, 8],
-    [data, 3 << 21, 4096, 0],
-    [TABLE_AT, (4 << 21) | (16 << 25), ...new Uint32Array(encodeFreeSlot(0, SEED, 1, 1).buffer)],
+    [chunksAt, (1 << 21) | (2 << 25), 1, 2, 3, 4],
+    [chunksAt + 64, 2 << 21, 5, 0, 7, 8],
+    [chunksAt, 3 << 21, 4096, 0],
+    [0, (4 << 21) | (16 << 25), ...new Uint32Array(encodeFreeSlot(0, SEED, 1, 1).buffer)],
   ]
   let position = 0
   for (let round = 0; round < 20; round++) {
@@ -289,7 +334,8 @@ test('walkLog', () => {
     parse(() => {
       const prefix = walkLog(log, (kind, offset, length, from, position) => {
         assert.ok(from >= 24 && from <= bytes.length && position >= head)
-        assert.ok(offset >= TABLE_AT && offset + length <= geometry.tailAt)
+        if (kind === 4) assert.ok(offset < geometry.slots && length === CHUNK_SLOT.bytes)
+        else assert.ok(offset >= chunksAt && offset + length <= tableCopyAt)
         if (kind === 3) revocations.add(offset, length, position)
         else assert.ok(from + length <= bytes.length)
       })
@@ -491,7 +537,7 @@ test('raw random images', () => {
     for (let i = 0; i < times; i++) {
       const image = random.chance(2) ? aged.image.slice() : new Uint8Array(geometry.sizeBytes)
       // All of an area, or a good part of it.
-      const from = random.pick([0, 4096, TABLE_AT, geometry.logAt, geometry.tableCopyAt])
+      const from = random.pick([0, 4096, tableAt, geometry.logAt, tableCopyAt])
       const noise = random.bytes(random.between(1, 40_000))
       image.set(noise.subarray(0, image.length - from), from)
       if (random.chance(3)) image.set(aged.image.subarray(0, 4096))

@@ -17,7 +17,7 @@ import { crc32c } from '../../src/base/checksum.js'
 import { checkDevice } from '../../src/check/check.js'
 import { ANCHOR } from '../../src/layout/anchor.js'
 import { CHUNK_SLOT, chunkSlotSeed } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT, SUPERBLOCK_AT } from '../../src/layout/geometry.js'
 import {
   HEAP_HEADER,
   HEAP_ROOT_AT,
@@ -33,10 +33,15 @@ import { Image } from '../../src/testing/images.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
 import { geometry, readableOf, repairImage } from '../support/damage.js'
+import { placesOf } from '../support/places.js'
 import { Random, seedOfRun } from '../support/random.js'
 
+const { tableAt, tableCopyAt, tableBytes } = placesOf(geometry)
 const CASES = process.env.PLINTH_LONG === '1' ? 1_000_000 : 20_000
 const KEY = (i: number) => Buffer.from(`key ${i}`)
+
+/** Of a superblock: its fields and the first two extents. */
+const SUPERBLOCK_BYTES = 240
 
 type GranularityModel = 'page' | 'cache-line'
 
@@ -94,7 +99,7 @@ function structuresOf(image: Uint8Array): Omit<Base, 'model' | 'image'> {
       put(to, at + SUPERBLOCK.fields.checksum[0], 0)
       put(to, at + SUPERBLOCK.fields.checksum[0], crc32c(0, to, at, at + 4096))
     }
-    sealed.push({ at, length: 80, seal })
+    sealed.push({ at, length: SUPERBLOCK_BYTES, seal })
   }
   const plain = (at: number, length: number, itsSeed: number, end = at + length) =>
     sealed.push({
@@ -104,7 +109,7 @@ function structuresOf(image: Uint8Array): Omit<Base, 'model' | 'image'> {
     })
   for (const at of [ANCHOR_AT, geometry.anchorCopyAt]) plain(at, ANCHOR.bytes, seed)
   for (let slot = 0; slot < 16; slot++) {
-    for (const table of [TABLE_AT, geometry.tableCopyAt]) {
+    for (const table of [tableAt, tableCopyAt]) {
       plain(table + slot * CHUNK_SLOT.bytes, CHUNK_SLOT.bytes, chunkSlotSeed(seed, slot))
     }
   }
@@ -192,17 +197,24 @@ function forge({ image, sealed, bare, words }: Base, random: Random): Image {
   return copy
 }
 
+/** Everything that is kept twice, and where. */
+const TWICE: readonly (readonly [first: number, second: number, bytes: number])[] = [
+  [SUPERBLOCK_AT, geometry.superblockCopyAt, 4096],
+  [ANCHOR_AT, geometry.anchorCopyAt, 4096],
+  [tableAt, tableCopyAt, tableBytes],
+]
+
 function twinOf(one: Sealed, sealed: readonly Sealed[]): Sealed | undefined {
-  const { tableCopyAt, anchorCopyAt, superblockCopyAt, logAt } = geometry
-  if (one.at >= logAt && one.at < tableCopyAt) return undefined
-  const shift =
-    one.at < ANCHOR_AT || one.at >= superblockCopyAt
-      ? superblockCopyAt
-      : one.at < TABLE_AT || one.at >= anchorCopyAt
-        ? anchorCopyAt - ANCHOR_AT
-        : tableCopyAt - TABLE_AT
-  const at = one.at < logAt ? one.at + shift : one.at - shift
-  return sealed.find((each) => each.at === at)
+  for (const [first, second, bytes] of TWICE) {
+    for (const [from, to] of [
+      [first, second],
+      [second, first],
+    ] as const) {
+      if (one.at < from || one.at >= from + bytes) continue
+      return sealed.find(({ at }) => at === one.at - from + to)
+    }
+  }
+  return undefined
 }
 
 /** What `body` gives; undefined when it is refused with a documented code. */

@@ -11,26 +11,28 @@ export interface ModelChunk {
   word: number | undefined
 }
 
+/** Head, log and table have these cells. */
+const NOBODY = -1
+
 export class ChunkModel {
   readonly granuleBytes: number
-  readonly dataAt: number
-  /** The id of the chunk that has the cell; 0 for none. */
+  /** The id of the chunk that has the cell; 0 for none, `NOBODY` where no chunk can be. */
   readonly cells: number[]
   chunks: Map<number, ModelChunk>
   /** Freed by the transaction under way: space that nobody can have before it commits. */
   #freed: ModelChunk[] = []
 
-  constructor(granules: number, granuleBytes: number, dataAt: number) {
+  /** Granules from the start of the device on, as a picture: `.` free, `#` no chunk's. */
+  constructor(granuleBytes: number, granules: string) {
     this.granuleBytes = granuleBytes
-    this.dataAt = dataAt
-    this.cells = Array.from({ length: granules }, () => 0)
+    this.cells = Array.from(granules, (cell) => (cell === '.' ? 0 : NOBODY))
     this.chunks = new Map()
   }
 
   /** A second one, for a transaction that may be aborted. */
   copy(): ChunkModel {
-    const copy = new ChunkModel(this.cells.length, this.granuleBytes, this.dataAt)
-    copy.cells.splice(0, this.cells.length, ...this.cells)
+    const copy = new ChunkModel(this.granuleBytes, '')
+    copy.cells.push(...this.cells)
     copy.chunks = new Map([...this.chunks].map(([id, chunk]) => [id, { ...chunk }]))
     return copy
   }
@@ -38,7 +40,7 @@ export class ChunkModel {
   /** The first place where it fits; -1 for none. */
   find(granules: number, align: number): number {
     for (let start = 0; start + granules <= this.cells.length; start++) {
-      if ((this.dataAt + start * this.granuleBytes) % align !== 0) continue
+      if ((start * this.granuleBytes) % align !== 0) continue
       if (this.cells.slice(start, start + granules).every((owner) => owner === 0)) return start
     }
     return -1
@@ -82,7 +84,7 @@ export class ChunkModel {
         id,
         name,
         type,
-        offset: this.dataAt + start * this.granuleBytes,
+        offset: start * this.granuleBytes,
         size: granules * this.granuleBytes,
       }))
   }
@@ -95,8 +97,9 @@ export class ChunkModel {
       .filter((run) => run !== '')
       .map((run) => run.length)
     const free = runs.reduce((sum, run) => sum + run, 0)
+    const used = this.cells.filter((owner) => owner > 0).length
     return {
-      usedBytes: (this.cells.length - free) * this.granuleBytes,
+      usedBytes: used * this.granuleBytes,
       freeBytes: free * this.granuleBytes,
       largestFreeBytes: Math.max(0, ...runs) * this.granuleBytes,
       freeRuns: runs.length,

@@ -11,16 +11,18 @@ import type { Readable } from '../../src/check/inspection.js'
 import type { RepairReport } from '../../src/check/repair.js'
 import { ANCHOR } from '../../src/layout/anchor.js'
 import { CHUNK_SLOT } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, type Geometry, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT, type Geometry, planGeometry } from '../../src/layout/geometry.js'
 import { HEAP_HEADER, HEAP_ROOT_AT, OWN_TYPE_PREFIX, SLAB_ENTRY } from '../../src/layout/heap.js'
 import { RECORD_SKIP } from '../../src/layout/record.js'
 import { type Model as CrashModel, SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
 import { repairDevice } from '../../src/volume/inspect.js'
+import { placesOf } from './places.js'
 
 const MIB = 1024 * 1024
 const CELL = 64
 export const geometry: Geometry = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
+const { tableAt, tableCopyAt, tableBytes, chunksAt, chunksEnd } = placesOf(geometry)
 
 const HEAP = 'things'
 
@@ -365,7 +367,7 @@ export function repairImage(
 }
 
 /** Bytes of a superblock that have a meaning. */
-const SUPERBLOCK_NAMED = 144
+const SUPERBLOCK_NAMED = 960
 
 /** A stretch of metadata. */
 export interface Stretch {
@@ -378,7 +380,7 @@ export interface Stretch {
 
 /** All of a volume's metadata, cut into what is in use and what is reserved, unused or padding. */
 export function stretchesOf({ logBytes, slotsUsed, image }: Aged): Stretch[] {
-  const { logAt, tableBytes, tableCopyAt, anchorCopyAt, superblockCopyAt } = geometry
+  const { logAt, anchorCopyAt, superblockCopyAt } = geometry
   const used = slotsUsed * CHUNK_SLOT.bytes
   const ringBytes = geometry.logBytes
   const head = checkDevice(readableOf(image)).inspection.anchor!.head % ringBytes
@@ -392,8 +394,8 @@ export function stretchesOf({ logBytes, slotsUsed, image }: Aged): Stretch[] {
   both('anchor', ANCHOR_AT, anchorCopyAt, ANCHOR.bytes, true)
   const beyond = ANCHOR.bytes
   both('anchor, reserved', ANCHOR_AT + beyond, anchorCopyAt + beyond, 4096 - beyond, false)
-  both('table', TABLE_AT, tableCopyAt, used, true)
-  both('table, unused', TABLE_AT + used, tableCopyAt + used, tableBytes - used, false)
+  both('table', tableAt, tableCopyAt, used, true)
+  both('table, unused', tableAt + used, tableCopyAt + used, tableBytes - used, false)
   const view = new DataView(image.buffer, image.byteOffset)
   const end = head + logBytes
   for (let position = head; position < end; ) {
@@ -444,12 +446,11 @@ function heapStretches(image: Uint8Array): readonly HeapStretch[] {
 
 /** Puts back what users have stored, which nobody checks: damage is to metadata alone. */
 export function keepContents({ image }: Aged, damaged: Uint8Array): void {
-  const { dataAt, tailAt } = geometry
   const heads = heapStretches(image).map(([, from, length]) => ({
     from,
     bytes: damaged.slice(from, from + length),
   }))
-  damaged.set(image.subarray(dataAt, tailAt), dataAt)
+  damaged.set(image.subarray(chunksAt, chunksEnd), chunksAt)
   for (const { from, bytes } of heads) damaged.set(bytes, from)
 }
 
@@ -491,13 +492,13 @@ export function isRestorable(aged: Aged, damaged: Uint8Array): boolean {
   const { image, slotsUsed } = aged
   const same = (from: number, length: number) =>
     Buffer.compare(image.subarray(from, from + length), damaged.subarray(from, from + length)) === 0
-  const { logAt, logBytes, superblockCopyAt, anchorCopyAt, tableCopyAt } = geometry
+  const { logAt, logBytes, superblockCopyAt, anchorCopyAt } = geometry
   if (!same(0, 4096) && !same(superblockCopyAt, 4096)) return false
   if (!same(ANCHOR_AT, ANCHOR.bytes) && !same(anchorCopyAt, ANCHOR.bytes)) return false
   if (!same(logAt, logBytes)) return false
   for (let slot = 0; slot < slotsUsed; slot++) {
     const at = slot * CHUNK_SLOT.bytes
-    if (!same(TABLE_AT + at, CHUNK_SLOT.bytes) && !same(tableCopyAt + at, CHUNK_SLOT.bytes)) {
+    if (!same(tableAt + at, CHUNK_SLOT.bytes) && !same(tableCopyAt + at, CHUNK_SLOT.bytes)) {
       return false
     }
   }

@@ -8,7 +8,7 @@ import { gzipSync } from 'node:zlib'
 import { Volume } from 'plinth'
 import { FORMAT_VERSION } from '../../src/layout/superblock.js'
 import { MIB, readDevice, tmpfsPage } from './devices.js'
-import { change, fill, imageFolder, LABEL } from './images.js'
+import { change, fill, fillGrown, GROWN, imageFolder, LABEL } from './images.js'
 
 function store(name: string, bytes: Uint8Array): void {
   const file = new URL(`format-${FORMAT_VERSION}-${name}.gz`, imageFolder)
@@ -28,4 +28,11 @@ tmpfsPage.with(MIB, (path) => {
   // Page granularity: home places have not reached the device, the log has all.
   store('crashed', readDevice(path))
   volume.close()
+})
+tmpfsPage.with(GROWN.before, (path) => {
+  Volume.format(path, { size: GROWN.before, granule: 4096 })
+  const volume = Volume.open(path)
+  fillGrown(volume)
+  volume.close()
+  store('grown', readDevice(path))
 })

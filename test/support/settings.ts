@@ -4,7 +4,7 @@ import { mkdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { type Chunk, Volume } from 'plinth'
 import { crc32c } from '../../src/base/checksum.js'
 import { CHUNK_SLOT, chunkSlotSeed, encodeChunkSlot } from '../../src/layout/chunk-slot.js'
-import { planGeometry, SUPERBLOCK_AT, TABLE_AT } from '../../src/layout/geometry.js'
+import { planGeometry, SUPERBLOCK_AT, slotPlaces } from '../../src/layout/geometry.js'
 import {
   decodeSuperblock,
   encodeSuperblock,
@@ -114,11 +114,9 @@ export const slots =
   (...changes: object[]) =>
   (image: Uint8Array, seed: number): void => {
     changes.forEach((change, slot) => {
-      const from = TABLE_AT + slot * CHUNK_SLOT.bytes
-      const values = { ...CHUNK_SLOT.read(image, from), ...change }
-      for (const at of [TABLE_AT, geometry.tableCopyAt]) {
-        encodeChunkSlot(values, chunkSlotSeed(seed, slot), image, at + slot * CHUNK_SLOT.bytes)
-      }
+      const places = slotPlaces(geometry, slot)
+      const values = { ...CHUNK_SLOT.read(image, places[0]), ...change }
+      for (const at of places) encodeChunkSlot(values, chunkSlotSeed(seed, slot), image, at)
     })
   }
 

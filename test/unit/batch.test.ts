@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { encodeFreeSlot } from '../../src/layout/chunk-slot.js'
-import { type Geometry, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import {
+  CHUNK_SLOT,
+  CHUNK_STATE,
+  chunkSlotSeed,
+  encodeChunkSlot,
+  encodeFreeSlot,
+} from '../../src/layout/chunk-slot.js'
+import { type Geometry, planGeometry } from '../../src/layout/geometry.js'
 import { ENTRY, RECORD_HEADER_BYTES, RECORD_SKIP } from '../../src/layout/record.js'
 import { Batch } from '../../src/log/batch.js'
 import { spanOf } from '../../src/log/log.js'
@@ -13,14 +19,18 @@ import { type Random, seeded } from '../support/random.js'
 
 const SEED = 12345
 const geometry: Geometry = planGeometry({ sizeBytes: 1024 * 1024, alignBytes: 4096 })
-const { dataAt, tailAt, logBytes } = geometry
+const { tailAt, logAt, logBytes, granuleBytes } = geometry
+const { slots, firstAt, secondAt } = geometry.extents[0]!
+const tableBytes = slots * 128
+/** First byte that a chunk can have: table and log stand before it. */
+const dataAt = logAt + logBytes
 
 function mapping(slot: number, offset: number, length: number): Mapping {
   return { slot, offset, length, bytes: new Uint8Array(length), pending: undefined }
 }
 
-const head = mapping(0, 0, dataAt)
-const tail = mapping(1, tailAt, geometry.sizeBytes - tailAt)
+const first = mapping(0, firstAt, tableBytes)
+const second = mapping(1, secondAt, tableBytes)
 const chunk = mapping(2, dataAt + 8192, 65536)
 
 interface Entry {
@@ -123,20 +133,17 @@ function stageSomething(batch: Batch, random: Random): Entry {
       return { kind: ENTRY.WORDS, offset: at, length: 8, bytes: hex(bytes) }
     }
     case 3: {
-      const { granuleBytes } = geometry
-      const granule = at - ((at - geometry.dataAt) % granuleBytes)
+      const granule = at - (at % granuleBytes)
       const length = granuleBytes * random.between(1, 8)
       batch.revoke(granule, length)
       return { kind: ENTRY.REVOKE, offset: granule, length, bytes: '' }
     }
     default: {
-      const slot = random.below(geometry.slots)
-      const first = TABLE_AT + 128 * slot
-      const second = geometry.tableCopyAt - tailAt + first - TABLE_AT
+      const slot = random.below(slots)
       const bytes = encodeFreeSlot(slot, SEED, random.next(), 1)
-      const from = batch.slot(head, first, tail, second)
+      const from = batch.slot(slot, first, second, 128 * slot)
       staging.u8.set(bytes, from)
-      return { kind: ENTRY.SLOT, offset: first, length: 128, bytes: hex(bytes) }
+      return { kind: ENTRY.SLOT, offset: slot, length: 128, bytes: hex(bytes) }
     }
   }
 }
@@ -168,7 +175,7 @@ describe('batch and replay', () => {
     const batch = newBatch()
     batch.write(chunk, 100, pattern(5))
     batch.revoke(chunk.offset, 4096)
-    batch.slot(head, TABLE_AT, tail, 0)
+    batch.slot(7, first, second, 7 * 128)
     const { targets, targetCount, u8 } = batch.staging
     const seen = Array.from({ length: targetCount }, (_, i) => [
       ...targets.subarray(4 * i, 4 * i + 4),
@@ -177,8 +184,8 @@ describe('batch and replay', () => {
       seen.map(([slot, offset, , length]) => [slot, offset, length]),
       [
         [2, 100, 5],
-        [0, TABLE_AT, 128],
-        [1, 0, 128],
+        [0, 896, 128],
+        [1, 896, 128],
       ],
     )
     assert.equal(seen[1]![2], seen[2]![2])
@@ -377,11 +384,28 @@ describe('a record with a valid checksum and an impossible entry is corruption',
     offset >>> 0,
     (Math.floor(offset / 2 ** 32) & 0x1fffff) | (kind << 21) | (words << 25),
   ]
+  /** A slot with a right checksum: free, or of a chunk. */
+  const slotWords = (slot: number, start = 0, granules = 0) => {
+    const bytes = encodeFreeSlot(slot, SEED, 1, 1)
+    if (granules > 0) {
+      const values = { ...CHUNK_SLOT.read(bytes), state: CHUNK_STATE.CHUNK, start, granules }
+      encodeChunkSlot(values, chunkSlotSeed(SEED, slot), bytes)
+    }
+    return [...new Uint32Array(bytes.buffer)]
+  }
   const cases: [what: string, words: number[]][] = [
-    ['before the data', [...entry(dataAt - 8, ENTRY.WORDS, 1), 0, 0]],
-    ['over the end of the data', [...entry(tailAt - 8, ENTRY.WORDS, 2), 0, 0, 0, 0]],
-    ['beyond the volume', [...entry(2 ** 50, ENTRY.WORDS, 1), 0, 0]],
     ['in the superblock', [...entry(0, ENTRY.WORDS, 1), 0, 0]],
+    ['before the granules', [...entry(geometry.dataAt - 8, ENTRY.WORDS, 1), 0, 0]],
+    ['in the first table', [...entry(firstAt, ENTRY.WORDS, 1), 0, 0]],
+    ['at the end of the first table', [...entry(logAt - 8, ENTRY.WORDS, 1), 0, 0]],
+    ['at the start of the log', [...entry(logAt, ENTRY.WORDS, 1), 0, 0]],
+    ['at the end of the log', [...entry(dataAt - 8, ENTRY.WORDS, 1), 0, 0]],
+    ['over the end of the log', [...entry(dataAt - 8, ENTRY.WORDS, 2), 0, 0, 0, 0]],
+    ['into the second table', [...entry(secondAt - 8, ENTRY.WORDS, 2), 0, 0, 0, 0]],
+    ['in the second table', [...entry(secondAt + tableBytes - 8, ENTRY.WORDS, 1), 0, 0]],
+    ['over the end of the granules', [...entry(tailAt - 8, ENTRY.WORDS, 2), 0, 0, 0, 0]],
+    ['in the tail', [...entry(tailAt, ENTRY.WORDS, 1), 0, 0]],
+    ['beyond the volume', [...entry(2 ** 50, ENTRY.WORDS, 1), 0, 0]],
     ['no words', [...entry(dataAt, ENTRY.WORDS, 0)]],
     ['no bytes', [...entry(dataAt, ENTRY.BYTES, 0), 0, 0]],
     ['more bytes than the record', [...entry(dataAt, ENTRY.BYTES, 0), 64, 0, 0, 0]],
@@ -393,20 +417,39 @@ describe('a record with a valid checksum and an impossible entry is corruption',
     ['the last kind', [...entry(dataAt, 15, 1), 0, 0]],
     ['a revocation of nothing', [...entry(dataAt, ENTRY.REVOKE, 0), 0, 0]],
     ['a revocation of everything', [...entry(dataAt, ENTRY.REVOKE, 0), 0xffffffff, 0xffffffff]],
-    ['a revocation of the log', [...entry(0, ENTRY.REVOKE, 0), 4096, 0]],
+    ['a revocation of the head', [...entry(0, ENTRY.REVOKE, 0), 4096, 0]],
+    ['a revocation of the log', [...entry(logAt + 4096, ENTRY.REVOKE, 0), 4096, 0]],
+    ['a revocation of a table', [...entry(secondAt, ENTRY.REVOKE, 0), 4096, 0]],
+    ['a revocation over the log', [...entry(firstAt, ENTRY.REVOKE, 0), tailAt - firstAt, 0]],
     ['a revocation without its length', [...entry(dataAt, ENTRY.REVOKE, 0)]],
-    ['a slot between slots', [...entry(TABLE_AT + 64, ENTRY.SLOT, 16), ...Array(32).fill(0)]],
     ['a revocation of half a granule', [...entry(dataAt, ENTRY.REVOKE, 0), 2048, 0]],
     ['a revocation between granules', [...entry(dataAt + 512, ENTRY.REVOKE, 0), 4096, 0]],
-    ['a slot that is not whole', [...entry(TABLE_AT, ENTRY.SLOT, 16), ...Array(32).fill(9)]],
-    ['a slot that is empty', [...entry(TABLE_AT, ENTRY.SLOT, 16), ...Array(32).fill(0)]],
-    ['half a slot', [...entry(TABLE_AT, ENTRY.SLOT, 8), ...Array(16).fill(0)]],
-    ['a slot before the table', [...entry(TABLE_AT - 128, ENTRY.SLOT, 16), ...Array(32).fill(0)]],
-    [
-      'a slot behind the table',
-      [...entry(TABLE_AT + geometry.slots * 128, ENTRY.SLOT, 16), ...Array(32).fill(0)],
-    ],
+    ['a slot that is not whole', [...entry(0, ENTRY.SLOT, 16), ...Array(32).fill(9)]],
+    ['a slot that is empty', [...entry(0, ENTRY.SLOT, 16), ...Array(32).fill(0)]],
+    ["another slot's", [...entry(1, ENTRY.SLOT, 16), ...slotWords(2)]],
+    ['half a slot', [...entry(0, ENTRY.SLOT, 8), ...slotWords(0).slice(0, 16)]],
+    ['a slot behind the table', [...entry(slots, ENTRY.SLOT, 16), ...slotWords(slots)]],
+    ['a slot far behind the table', [...entry(2 ** 40, ENTRY.SLOT, 16), ...slotWords(0)]],
+    ['a chunk in the head', [...entry(0, ENTRY.SLOT, 16), ...slotWords(0, 1, 1)]],
+    ['a chunk into the tail', [...entry(0, ENTRY.SLOT, 16), ...slotWords(0, 253, 2)]],
   ]
+  it('what is possible is none', () => {
+    const possible: number[][] = [
+      [...entry(dataAt, ENTRY.WORDS, 1), 0, 0],
+      [...entry(secondAt - 8, ENTRY.WORDS, 1), 0, 0],
+      [...entry(dataAt, ENTRY.REVOKE, 0), secondAt - dataAt, 0],
+      [...entry(slots - 1, ENTRY.SLOT, 16), ...slotWords(slots - 1)],
+      [...entry(0, ENTRY.SLOT, 16), ...slotWords(0, 2, 252)],
+    ]
+    for (const words of possible) {
+      const ring = new Ring()
+      const batch = newBatch()
+      batch.staging.u32.set(words, RECORD_HEADER_BYTES / 4)
+      batch.staging.bytes = RECORD_HEADER_BYTES + words.length * 4
+      ring.append(batch)
+      assert.equal(ring.walk().entries.length, 1)
+    }
+  })
   for (const [what, words] of cases) {
     it(what, () => {
       const ring = new Ring()

@@ -5,6 +5,7 @@ import { crc32c } from '../../src/base/checksum.js'
 import { findFlippedBit, flippedBitOf } from '../../src/check/bit-flip.js'
 import { type Geometry, planGeometry } from '../../src/layout/geometry.js'
 import { ENTRY, ENTRY_KIND_SHIFT, RECORD_SKIP } from '../../src/layout/record.js'
+import { placesOf } from '../support/places.js'
 import { seeded } from '../support/random.js'
 
 const SEED = 12345
@@ -20,13 +21,13 @@ function ringWith(
   fill: Uint8Array,
   of = geometry,
 ) {
-  const { logBytes, dataAt } = of
+  const { logBytes } = of
   const bytes = new Uint8Array(logBytes)
   const at = position % logBytes
   bytes.set(fill, at)
   const view = new DataView(bytes.buffer, at)
   if (recordBytes > 40 && fill[40] !== NONSENSE) {
-    view.setUint32(24, dataAt, true)
+    view.setUint32(24, placesOf(of).chunksAt, true)
     view.setUint32(28, ENTRY.BYTES << ENTRY_KIND_SHIFT, true)
     view.setUint32(32, recordBytes - 40, true)
   }

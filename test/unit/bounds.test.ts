@@ -27,9 +27,9 @@ import {
 import {
   ANCHOR_AT,
   type Geometry,
-  GRANULES_MAX,
+  geometryOf,
   planGeometry,
-  TABLE_AT,
+  slotPlaces,
 } from '../../src/layout/geometry.js'
 import {
   encodeHeapHeader,
@@ -39,7 +39,12 @@ import {
   UNIT_NUMBER_MAX,
 } from '../../src/layout/heap.js'
 import { rootChunkName, slabChunkName } from '../../src/layout/heap-names.js'
-import { encodeSuperblock, FORMAT_VERSION, volumeSeed } from '../../src/layout/superblock.js'
+import {
+  encodeSuperblock,
+  FORMAT_VERSION,
+  shapeFields,
+  volumeSeed,
+} from '../../src/layout/superblock.js'
 import { Revocations } from '../../src/log/revocations.js'
 import { SlotCopies } from '../../src/log/slot-copies.js'
 import { NO_BAD_BLOCKS } from '../../src/media/bad-blocks.js'
@@ -48,6 +53,7 @@ import { MODELS } from '../../src/testing/crash-test.js'
 import { Random } from '../../src/testing/random.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+import { placesOf } from '../support/places.js'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -71,11 +77,12 @@ class Sparse implements Readable {
     counts: { slotsUsed: number; holes: number },
     data: (offset: number) => Uint8Array | undefined,
   ) {
-    const { sizeBytes, granuleBytes, logBytes, anchorCopyAt, superblockCopyAt } = geometry
+    const { sizeBytes, anchorCopyAt, superblockCopyAt } = geometry
     this.sizeBytes = sizeBytes
     this.#data = data
-    const shape = { sizeBytes, granuleBytes, logBytes, alignBytes: 4096 }
-    const own = { version: FORMAT_VERSION, incompatible: 0, readOnlyCompatible: 0, compatible: 0 }
+    const shape = { ...shapeFields(geometry), maxBytes: 0, growBytes: 0, devices: 1, device: 0 }
+    const features = { incompatible: 0, readOnlyCompatible: 0, compatible: 0 }
+    const own = { version: FORMAT_VERSION, sequence: 1, flags: 0, ...features }
     const name = { uuid: UUID, label: new Uint8Array(64), created: 0 }
     for (const [copy, at] of [0, superblockCopyAt].entries()) {
       this.put(at, encodeSuperblock({ ...shape, ...own, ...name, copy }))
@@ -109,6 +116,20 @@ class Sparse implements Readable {
   }
 }
 
+/** A volume whose table has extents of so many slots, side by side behind the head and before the tail. */
+function withSlots(extents: readonly number[], sizeBytes: number): Geometry {
+  const planned = planGeometry({ sizeBytes, granuleBytes: 4096, alignBytes: 4096 })
+  const { dataAt, tailAt } = planned
+  const bytes = extents.reduce((sum, slots) => sum + slots * SLOT, 0)
+  let at = 0
+  const placed = extents.map((slots) => {
+    const extent = { slots, firstAt: dataAt + at, secondAt: tailAt - bytes + at }
+    at += slots * SLOT
+    return extent
+  })
+  return geometryOf({ ...planned, extents: placed, logAt: dataAt + bytes })!
+}
+
 const slotOf = (slot: number, start: number, type: string, name: string): Uint8Array => {
   const bytes = new Uint8Array(SLOT)
   const text = (of: string, length: number) => {
@@ -132,9 +153,12 @@ const slotOf = (slot: number, start: number, type: string, name: string): Uint8A
 }
 
 describe('a chunk table with all slots there can be, all of them empty', () => {
-  const geometry = planGeometry({ sizeBytes: 16 * GIB, granuleBytes: 4096, alignBytes: 4096 })
-  const { slots, tableBytes, logBytes } = geometry
-  assert.equal(slots, GRANULES_MAX)
+  // As a volume has that has grown: each extent is as large as all before it.
+  const sizes = [8192, ...Array.from({ length: 11 }, (_, i) => 8192 * 2 ** i)]
+  const geometry = withSlots(sizes, 64 * GIB)
+  const { slots, logAt, logBytes } = geometry
+  assert.equal(slots, SLOTS_MAX)
+  const tableBytes = slots * SLOT
   const counts = { slotsUsed: slots, holes: slots }
 
   test('check reads it once', () => {
@@ -147,36 +171,41 @@ describe('a chunk table with all slots there can be, all of them empty', () => {
   })
 
   test('opening passes all of it at once', (t) => {
-    const bytes = new Uint8Array(tableBytes + TABLE_AT)
-    const mapping = (slot: number, offset: number) => ({
-      slot,
+    const bytes = new Uint8Array(sizes.at(-1)! * SLOT)
+    const mapping = (offset: number, length: number) => ({
+      slot: 0,
       offset,
-      length: bytes.length,
-      bytes,
+      length,
+      bytes: bytes.subarray(0, length),
       pending: undefined,
     })
-    const head = mapping(0, 0)
-    const tail = mapping(1, geometry.tableCopyAt)
+    const extents = geometry.extents.map(({ slots: its, firstAt, secondAt }) => ({
+      slots: its,
+      copies: [mapping(firstAt, its * SLOT), mapping(secondAt, its * SLOT)] as const,
+    }))
     const read = t.mock.method(SlotCopies.prototype, 'read')
     const passed = t.mock.method(SlotCopies.prototype, 'unusedFrom')
-    const table = new ChunkTable({ geometry, seed: SEED, head, tail, badBlocks: NO_BAD_BLOCKS })
+    const table = new ChunkTable({ geometry, seed: SEED, extents, badBlocks: NO_BAD_BLOCKS })
     assert.equal(
       table.load(counts, 0, () => {}),
       0,
     )
     assert.deepEqual([read.mock.callCount(), passed.mock.callCount()], [0, 1])
-    assert.equal(table.granules.free, geometry.granules)
+    const chunksEnd = geometry.extents[0]!.secondAt
+    assert.equal(table.granules.free, (chunksEnd - (logAt + logBytes)) / 4096)
   })
 })
 
 test('check of 20 000 slab chunks reads each head once', () => {
-  const geometry = planGeometry({ sizeBytes: 256 * MIB, granuleBytes: 4096, alignBytes: 4096 })
-  const { granuleBytes, dataAt, tailAt, tableCopyAt } = geometry
+  const geometry = withSlots([32 * KIB], 256 * MIB)
+  const { granuleBytes } = geometry
+  const { tableAt, tableCopyAt, chunksAt, chunksEnd } = placesOf(geometry)
+  const first = chunksAt / granuleBytes
   const id = SLOTS_MAX
   const cost = (count: number) => {
     const device = new Sparse(geometry, { slotsUsed: count, holes: 0 }, (offset) => {
-      if (offset < dataAt || offset >= tailAt) return undefined
-      const granule = (offset - dataAt) / granuleBytes
+      if (offset < chunksAt || offset >= chunksEnd) return undefined
+      const granule = (offset - chunksAt) / granuleBytes
       if (!Number.isInteger(granule) || granule >= count) return undefined
       const head = new Uint8Array(granuleBytes)
       const units = 1
@@ -193,9 +222,9 @@ test('check of 20 000 slab chunks reads each head once', () => {
       const isRoot = slot === 0
       const type = isRoot ? HEAP_TYPE.HEAP : HEAP_TYPE.SLAB
       const name = isRoot ? rootChunkName('h') : slabChunkName(id, slot)
-      table.set(slotOf(slot, slot, type, name), slot * SLOT)
+      table.set(slotOf(slot, first + slot, type, name), slot * SLOT)
     }
-    for (const at of [TABLE_AT, tableCopyAt]) device.put(at, table)
+    for (const at of [tableAt, tableCopyAt]) device.put(at, table)
     const { findings, inspection } = checkDevice(device)
     assert.deepEqual(findings, [])
     assert.equal(inspection.heaps.get(id)?.chunks.length, count)
@@ -224,7 +253,8 @@ test('units with the greatest numbers cost two pages a kind of objects', () => {
   let moved = 0
   for (let slot = 0; slot < geometry.slots; slot++) {
     const seed = chunkSlotSeed(SEED, slot)
-    const values = decodeChunkSlot(image, TABLE_AT + slot * SLOT, seed)
+    const places = slotPlaces(geometry, slot)
+    const values = decodeChunkSlot(image, places[0], seed)
     if (typeof values !== 'object' || values.state !== CHUNK_STATE.CHUNK) continue
     const chunkId = values.generation * SLOTS_MAX + slot
     if (chunkId === rootChunk.chunk.id) continue
@@ -233,11 +263,10 @@ test('units with the greatest numbers cost two pages a kind of objects', () => {
     const name = Buffer.from(slabChunkName(id, firstUnit))
     values.name.fill(0)
     values.name.set(name)
-    for (const table of [TABLE_AT, geometry.tableCopyAt]) {
-      const at = table + slot * SLOT
+    for (const at of places) {
       encodeChunkSlot({ ...values, nameBytes: name.length }, seed, image.subarray(at, at + SLOT))
     }
-    const at = geometry.dataAt + values.start * geometry.granuleBytes
+    const at = values.start * geometry.granuleBytes
     const header = { heap: id, chunk: chunkId, firstUnit, units, unitBytes }
     image.set(encodeSlabHeader(header, SEED), at + slabLayout(units, unitBytes, false).headerAt)
     moved++

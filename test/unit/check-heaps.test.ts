@@ -10,18 +10,20 @@ import {
   chunkSlotSeed,
   encodeChunkSlot,
 } from '../../src/layout/chunk-slot.js'
-import { planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { planGeometry } from '../../src/layout/geometry.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import { inMemory, MIB, tmpfsLine, withVolume } from '../support/devices.js'
+import { placesOf } from '../support/places.js'
 
-const { tableCopyAt } = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
+const geometry = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
+const { tableAt, tableCopyAt } = placesOf(geometry)
 
 const codesOf = (findings: readonly Finding[]) => findings.map(({ code }) => code)
 
 /** Both copies of a slot with other values, and right checksums. */
 function changeSlot(image: Uint8Array, index: number, values: object): void {
   const seed = chunkSlotSeed(volumeSeed(image.subarray(32, 48)), index)
-  for (const table of [TABLE_AT, tableCopyAt]) {
+  for (const table of [tableAt, tableCopyAt]) {
     const at = table + index * CHUNK_SLOT.bytes
     encodeChunkSlot({ ...CHUNK_SLOT.read(image, at), ...values }, seed, image, at)
   }

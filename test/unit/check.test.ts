@@ -21,7 +21,7 @@ import {
   encodeChunkSlot,
   GENERATION_MAX,
 } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
 import {
   decodeSuperblock,
   encodeSuperblock,
@@ -30,9 +30,11 @@ import {
 } from '../../src/layout/superblock.js'
 import { recordSeed } from '../../src/log/log.js'
 import { inMemory, MIB, tmpfsLine, withVolume } from '../support/devices.js'
+import { placesOf } from '../support/places.js'
 
 const geometry = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
-const { anchorCopyAt, superblockCopyAt, tableCopyAt, logAt } = geometry
+const { anchorCopyAt, superblockCopyAt, logAt } = geometry
+const { tableAt, tableCopyAt } = placesOf(geometry)
 
 /** A closed volume of two chunks in a file; `change` damages it. */
 function damaged<T>(
@@ -61,11 +63,11 @@ test('a volume that repair has left more granules than slots tells so', () =>
       for (const { name } of whole.chunks()) whole.free(whole.chunk(name!))
       while (whole.stats().freeBytes > 0) whole.allocate({ size })
       const last = whole.chunks().at(-1)!.id
+      // One more than the table has beyond a slot for each chunk.
+      const lost = geometry.slots - whole.chunks().length + 1
       whole.close()
-      // One more than the table has beyond a slot for each granule.
-      const lost = geometry.slots - geometry.granules + 1
       const image = Uint8Array.from(fs.readFileSync(path))
-      for (const at of [TABLE_AT, tableCopyAt]) {
+      for (const at of [tableAt, tableCopyAt]) {
         image.fill(0x55, at, at + lost * CHUNK_SLOT.bytes)
       }
       fs.writeFileSync(path, image)
@@ -101,7 +103,7 @@ const slot =
   (index: number, values: object, copies: readonly (0 | 1)[] = [0, 1]) =>
   (image: Uint8Array): undefined => {
     for (const copy of copies) {
-      const at = (copy === 0 ? TABLE_AT : tableCopyAt) + index * CHUNK_SLOT.bytes
+      const at = (copy === 0 ? tableAt : tableCopyAt) + index * CHUNK_SLOT.bytes
       const before = CHUNK_SLOT.read(image, at)
       encodeChunkSlot({ ...before, ...values }, chunkSlotSeed(seedOf(image), index), image, at)
     }
@@ -172,6 +174,7 @@ const cases: [
     true,
   ],
   ['a newer format', superblocks(() => ({ version: 9 })), ['format-too-new'], false, false],
+  ['an older format', superblocks(() => ({ version: 1 })), ['format-too-old'], false, false],
   ['a feature', superblocks(() => ({ incompatible: 2 })), ['format-too-new'], false, false],
   ['a restore', superblocks(() => ({ incompatible: 1 })), ['restore-incomplete'], false, false],
   ['a granule', superblocks(() => ({ granuleBytes: 5000 })), ['geometry-impossible'], false, false],
@@ -183,28 +186,45 @@ const cases: [
   ['no close', anchors(() => ({ state: ANCHOR_STATE.OPEN })), ['not-closed'], true, false],
   ['too many slots', anchors(() => ({ slotsUsed: 1e6 })), ['anchor-impossible'], false, false],
   ['an impossible record', record([0, 0]), ['not-closed', 'log-entry-impossible'], false, false],
-  ['the first copy of a slot', flip(TABLE_AT + 60), ['slot-damaged'], true, true],
+  ['the first copy of a slot', flip(tableAt + 60), ['slot-damaged'], true, true],
   ['the second copy of a slot', flip(tableCopyAt + 200), ['slot-damaged'], true, true],
   ['a lost write', slot(1, { version: 9 }, [0]), ['slot-behind'], true, true],
   ['slots that differ', slot(1, { granules: 2 }, [1]), ['slot-differs'], true, true],
-  ['both copies of a slot', flip(TABLE_AT, tableCopyAt), ['slot-lost'], false, false],
-  ['both copies of a slot, gone', zeros(128, TABLE_AT, tableCopyAt), ['slot-lost'], false, false],
+  ['both copies of a slot', flip(tableAt, tableCopyAt), ['slot-lost'], false, false],
+  ['both copies of a slot, gone', zeros(128, tableAt, tableCopyAt), ['slot-lost'], false, false],
   [
     'one copy of a slot gone and one damaged',
-    (image) => flip(tableCopyAt + 50)(image) ?? zeros(128, TABLE_AT)(image),
+    (image) => flip(tableCopyAt + 50)(image) ?? zeros(128, tableAt)(image),
     ['slot-lost'],
     false,
     false,
   ],
   [
     'unused slots',
-    flip(TABLE_AT + 9 * 128, TABLE_AT + 10 * 128, tableCopyAt + 30 * 128),
+    flip(tableAt + 9 * 128, tableAt + 10 * 128, tableCopyAt + 30 * 128),
     ['slot-beyond-used', 'slot-beyond-used'],
     true,
     true,
   ],
   ['a chunk behind the end', slot(1, { start: 5000 }), ['chunk-out-of-bounds'], false, false],
-  ['an overlap', slot(1, { start: 1 }), ['chunk-overlap'], false, false],
+  ['a chunk in the head', slot(1, { start: 1 }), ['chunk-out-of-bounds'], false, false],
+  [
+    'a chunk into the tail',
+    slot(1, { start: 253, granules: 2 }),
+    ['chunk-out-of-bounds'],
+    false,
+    false,
+  ],
+  ['an overlap', slot(1, { start: 27 }), ['chunk-overlap'], false, false],
+  ['a chunk over the log', slot(1, { start: 25 }), ['chunk-overlap'], false, false],
+  ['a chunk over the table', slot(1, { start: 9 }), ['chunk-overlap'], false, false],
+  [
+    'a chunk over its second copy',
+    slot(1, { start: 245, granules: 2 }),
+    ['chunk-overlap'],
+    false,
+    false,
+  ],
   [
     'a name twice',
     slot(1, { name: Uint8Array.of(97, ...new Array(63).fill(0)) }),
@@ -267,9 +287,9 @@ describe('check', () => {
 
   test('a slot that is newer than the log knows', () => {
     const newer = (image: Uint8Array): undefined => {
-      const at = TABLE_AT + CHUNK_SLOT.bytes
+      const at = tableAt + CHUNK_SLOT.bytes
       const { buffer } = image.slice(at, at + CHUNK_SLOT.bytes)
-      record([at, (4 << 21) | (16 << 25), ...new Uint32Array(buffer)])(image)
+      record([1, (4 << 21) | (16 << 25), ...new Uint32Array(buffer)])(image)
       slot(1, { version: 7 })(image)
     }
     damaged(newer, (path) => {
@@ -309,7 +329,7 @@ describe('check', () => {
   })
 
   test('the text has a line for each finding, the worst first', () => {
-    damaged(flip(TABLE_AT + 1, tableCopyAt + 1, 100, ANCHOR_AT), (path) => {
+    damaged(flip(tableAt + 1, tableCopyAt + 1, 100, ANCHOR_AT), (path) => {
       const lines = formatFindings(Volume.check(path)).split('\n')
       assert.match(
         lines[0]!,
@@ -391,7 +411,7 @@ describe('check of an open volume', () => {
       assert.throws(() => Volume.check(path), { code: 'ERR_VOLUME_BUSY' })
       assert.throws(() => Volume.repair(path), { code: 'ERR_VOLUME_BUSY' })
       // Memory knows a chunk that the device has lost: both copies of its slot are zero.
-      for (const at of [TABLE_AT, tableCopyAt]) fs.writeSync(fd, new Uint8Array(128), 0, 128, at)
+      for (const at of [tableAt, tableCopyAt]) fs.writeSync(fd, new Uint8Array(128), 0, 128, at)
       assert.ok(codesOf(volume.check()).includes('memory-differs'))
       fs.closeSync(fd)
     })
@@ -415,7 +435,7 @@ test('slots that were taken in memory alone are no lost ones', () => {
     assert.deepEqual(Volume.check(path), [])
     const lose = (index: number) => {
       const image = Uint8Array.from(fs.readFileSync(path))
-      zeros(128, TABLE_AT + index * 128, tableCopyAt + index * 128)(image)
+      zeros(128, tableAt + index * 128, tableCopyAt + index * 128)(image)
       fs.writeFileSync(path, image)
     }
     volume = Volume.open(path)
@@ -439,7 +459,7 @@ test('slots that were taken in memory alone are no lost ones', () => {
 
 describe('repair', () => {
   test('gives a lost chunk up only when told to', () => {
-    damaged(flip(TABLE_AT, tableCopyAt + 3), (path) => {
+    damaged(flip(tableAt, tableCopyAt + 3), (path) => {
       assert.deepEqual(Volume.repair(path, { dryRun: false }).fixes, [])
       assert.throws(() => Volume.open(path), { code: 'ERR_VOLUME_CORRUPT' })
       const plan = Volume.repair(path, { dropDamaged: true })
@@ -466,7 +486,10 @@ describe('repair', () => {
     const name = Uint8Array.of(97, ...new Array(63).fill(0))
     const cases: [FindingCode, object, (string | undefined)[]][] = [
       ['chunk-out-of-bounds', { start: 5000 }, ['a']],
-      ['chunk-overlap', { start: 1 }, ['a']],
+      ['chunk-out-of-bounds', { start: 1 }, ['a']],
+      ['chunk-overlap', { start: 27 }, ['a']],
+      ['chunk-overlap', { start: 10 }, ['a']],
+      ['chunk-overlap', { start: 246 }, ['a']],
       ['name-twice', { name }, ['a', undefined]],
     ]
     for (const [code, values, names] of cases) {
@@ -497,18 +520,24 @@ describe('repair', () => {
       return device
     }
     // The damaged one still tells the size; or nothing of it is left.
-    for (const hurt of [flip(100), (image: Uint8Array) => void image.fill(0, 0, 4096)]) {
+    const cases: [hurt: (image: Uint8Array) => void, severity: string][] = [
+      [flip(100), 'warning'],
+      [(image) => image.fill(0, 0, 4096), 'error'],
+    ]
+    for (const [hurt, severity] of cases) {
       damaged(
         (image) => {
           hurt(image)
           return grown(image)
         },
         (path) => {
-          assert.throws(() => Volume.open(path), PlinthError)
           const [finding, ...rest] = Volume.check(path)
           assert.deepEqual(rest, [])
           assert.equal(finding?.code, 'superblock-damaged')
-          assert.equal(finding?.severity, 'error')
+          assert.equal(finding?.severity, severity)
+          const open = () => Volume.open(path, { readOnly: true }).close()
+          if (severity === 'error') assert.throws(open, { code: 'ERR_NOT_A_VOLUME' })
+          else open()
           assert.deepEqual(Volume.repair(path, { dryRun: false }).remaining, [])
           const volume = Volume.open(path)
           assert.equal(volume.info.label, 'check')
@@ -528,18 +557,23 @@ describe('repair', () => {
       const path = join(folder, 'device')
       Volume.format(path, { size: 2 * MIB, label: 'old' })
       Volume.format(path, { size: MIB, label: 'new', force: true })
-      const fd = fs.openSync(path, 'r+')
-      fs.writeSync(fd, Uint8Array.of(0), 0, 1, 9)
-      assert.throws(
-        () => Volume.open(path),
-        PlinthError,
-        'the end of the old volume is not taken for the new one',
-      )
+      const label = () => {
+        using volume = Volume.open(path, { readOnly: true })
+        return volume.info.label
+      }
+      const change = (at: number, length: number) => {
+        const fd = fs.openSync(path, 'r+')
+        fs.writeSync(fd, new Uint8Array(length), 0, length, at)
+        fs.closeSync(fd)
+      }
+      // The checksum: the size that it says still leads to its second copy.
+      change(8, 4)
+      assert.equal(label(), 'new')
+      // The size too.
+      change(48, 8)
+      assert.throws(label, PlinthError, 'the end of the old volume is not taken for the new one')
       assert.deepEqual(Volume.repair(path, { dryRun: false }).remaining, [])
-      const volume = Volume.open(path)
-      assert.equal(volume.info.label, 'new')
-      volume.close()
-      fs.closeSync(fd)
+      assert.equal(label(), 'new')
     })
   })
 

@@ -11,7 +11,7 @@ import {
   decodeChunkSlot,
   encodeChunkSlot,
 } from '../../src/layout/chunk-slot.js'
-import { planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { planGeometry, slotPlaces } from '../../src/layout/geometry.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
@@ -60,22 +60,21 @@ function costsOf(t: TestContext, image: Uint8Array) {
 
 /** The same with a name that no chunk of a heap has, for the first of a type; the checksums are right. */
 function misname(image: Uint8Array): Uint8Array {
-  const { slots, tableCopyAt } = planGeometry({
+  const geometry = planGeometry({
     sizeBytes: image.length,
     granuleBytes: 128 * KIB,
     alignBytes: 4096,
   })
   const forged = image.slice()
   const seed = volumeSeed(image.subarray(32, 48))
-  for (let slot = 0; slot < slots; slot++) {
+  for (let slot = 0; slot < geometry.slots; slot++) {
     const slotSeed = chunkSlotSeed(seed, slot)
-    const at = TABLE_AT + slot * CHUNK_SLOT.bytes
-    const values = decodeChunkSlot(forged, at, slotSeed)
+    const places = slotPlaces(geometry, slot)
+    const values = decodeChunkSlot(forged, places[0], slotSeed)
     if (typeof values !== 'object' || !Buffer.from(values.name).toString().startsWith('slab:'))
       continue
     values.name[2] = 'c'.charCodeAt(0)
-    for (const table of [TABLE_AT, tableCopyAt]) {
-      const its = table + slot * CHUNK_SLOT.bytes
+    for (const its of places) {
       encodeChunkSlot(values, slotSeed, forged.subarray(its, its + CHUNK_SLOT.bytes))
     }
     return forged

@@ -44,6 +44,7 @@ class Recorder extends Media {
   fence(): void {}
   protected appendBytesOf(): void {}
   zero(): void {}
+  extend(): void {}
   close(): void {}
 }
 

@@ -10,15 +10,17 @@ import { describe, test } from 'node:test'
 import { type FindingCode, formatFindings, Volume } from 'plinth'
 import { crc32c } from '../../src/base/checksum.js'
 import { decodeAnchor } from '../../src/layout/anchor.js'
-import { ANCHOR_AT, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
+import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import { recordSeed } from '../../src/log/log.js'
 import { plinth } from '../support/cli.js'
 import { inMemory } from '../support/devices.js'
+import { placesOf } from '../support/places.js'
 
 const SIZE = 4 * 1024 * 1024
 const geometry = planGeometry({ sizeBytes: SIZE, alignBytes: 4096 })
-const { logAt, logBytes, tableBytes } = geometry
+const { logAt, logBytes, slots } = geometry
+const { tableAt, tableCopyAt } = placesOf(geometry)
 /** On page granularity each transaction ends a block of this. */
 const BLOCK = 4096
 
@@ -126,8 +128,8 @@ describe('a log whose records behind a damage were durable', () => {
     const renamed = (image: Uint8Array, head: number) => {
       damageThird(image, head)
       // Slot 1 (`b`), a version newer than its record.
-      for (const tableAt of [TABLE_AT, geometry.tableCopyAt]) {
-        const at = tableAt + 128
+      for (const table of [tableAt, tableCopyAt]) {
+        const at = table + 128
         const record = logAt + head + 24 + 8
         image.copyWithin(at, record, record + 128)
         new DataView(image.buffer).setUint32(at + 4, 9, true)
@@ -229,7 +231,7 @@ describe('a log that was overwritten', () => {
   })
 
   test('a lost sector of the head does not put the log in doubt', () => {
-    for (const at of [0, ANCHOR_AT, TABLE_AT]) {
+    for (const at of [0, ANCHOR_AT, tableAt]) {
       crashed(
         (image) => image.fill(0, at, at + 512),
         (path) => {
@@ -240,6 +242,6 @@ describe('a log that was overwritten', () => {
         },
       )
     }
-    assert.ok(tableBytes > 512)
+    assert.ok(slots * 128 > 512)
   })
 })

@@ -18,15 +18,34 @@ import {
   chunkSlotSeed,
   encodeChunkSlot,
 } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, planGeometry, TABLE_AT } from '../../src/layout/geometry.js'
-import { encodeSuperblock, FORMAT_VERSION, volumeSeed } from '../../src/layout/superblock.js'
+import { ANCHOR_AT, geometryOf, planGeometry } from '../../src/layout/geometry.js'
+import {
+  encodeSuperblock,
+  FORMAT_VERSION,
+  shapeFields,
+  volumeSeed,
+} from '../../src/layout/superblock.js'
 import { COUNTER } from '../../src/media/media.js'
 import { repairDevice } from '../../src/volume/inspect.js'
 import { inFolder, MIB } from '../support/devices.js'
 
-const geometry = planGeometry({ sizeBytes: 512 * MIB, granuleBytes: 4096, alignBytes: 4096 })
-const { sizeBytes, tableCopyAt, anchorCopyAt, superblockCopyAt, logBytes, tableBytes } = geometry
 const SLOT = CHUNK_SLOT.bytes
+/** The table of a volume that had ever more chunks: each extent is as large as all before it. */
+const EXTENTS = [8192, 8192, 16_384, 32_768, 65_536]
+const plan = planGeometry({ sizeBytes: 512 * MIB, granuleBytes: 4096, alignBytes: 4096 })
+const tableBytes = EXTENTS.reduce((sum, slots) => sum + slots * SLOT, 0)
+const logAt = plan.dataAt + tableBytes
+const geometry = geometryOf({
+  ...plan,
+  logAt,
+  extents: EXTENTS.map((slots, i) => {
+    const at = EXTENTS.slice(0, i).reduce((sum, before) => sum + before * SLOT, 0)
+    return { slots, firstAt: plan.dataAt + at, secondAt: plan.tailAt - tableBytes + at }
+  }),
+})!
+const { sizeBytes, anchorCopyAt, superblockCopyAt, logBytes } = geometry
+/** First granule behind the log. */
+const START = (logAt + logBytes) / geometry.granuleBytes
 const WINDOW = MIB / SLOT
 const SLOTS = 100_000
 
@@ -37,24 +56,22 @@ function writeImage(path: string, damage: (first: Uint8Array, second: Uint8Array
   const table = new Uint8Array(SLOTS * SLOT)
   const nothing = { nameBytes: 0, typeBytes: 0, type: new Uint8Array(16), name: new Uint8Array(64) }
   for (let slot = 0; slot < SLOTS; slot++) {
-    const values = { version: 1, generation: 1, state: CHUNK_STATE.CHUNK, start: slot, granules: 1 }
+    const values = {
+      version: 1,
+      generation: 1,
+      state: CHUNK_STATE.CHUNK,
+      start: START + slot,
+      granules: 1,
+    }
     encodeChunkSlot({ ...values, ...nothing }, chunkSlotSeed(seed, slot), table, slot * SLOT)
   }
   const copies = [table, table.slice()] as const
   damage(...copies)
   const fd = fs.openSync(path, 'w')
   const write = (at: number, bytes: Uint8Array) => fs.writeSync(fd, bytes, 0, bytes.length, at)
-  const { granuleBytes } = geometry
   const label = new Uint8Array(64)
-  const superblock = {
-    sizeBytes,
-    granuleBytes,
-    logBytes,
-    alignBytes: 4096,
-    uuid,
-    label,
-    created: 0,
-  }
+  const growth = { sequence: 1, maxBytes: 0, growBytes: 0, flags: 0, devices: 1, device: 0 }
+  const superblock = { ...shapeFields(geometry), ...growth, uuid, label, created: 0 }
   const own = { version: FORMAT_VERSION, incompatible: 0, readOnlyCompatible: 0, compatible: 0 }
   const open = { epoch: 1, sequence: 1, head: 0, slotsUsed: SLOTS, holes: 0 }
   for (const [copy, at] of [0, superblockCopyAt].entries()) {
@@ -63,8 +80,13 @@ function writeImage(path: string, damage: (first: Uint8Array, second: Uint8Array
   for (const at of [ANCHOR_AT, anchorCopyAt]) {
     write(at, encodeAnchor({ ...open, state: ANCHOR_STATE.CLOSED }, seed))
   }
-  write(TABLE_AT, copies[0])
-  write(tableCopyAt, copies[1])
+  let first = 0
+  for (const { slots, firstAt, secondAt } of geometry.extents) {
+    const of = (copy: Uint8Array) => copy.subarray(first * SLOT, (first + slots) * SLOT)
+    write(firstAt, of(copies[0]))
+    write(secondAt, of(copies[1]))
+    first += slots
+  }
   fs.closeSync(fd)
 }
 

@@ -1,27 +1,24 @@
 /** The volume under a database: opened, or made where there is none. */
-import { mkdirSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { type Granularity, PlinthError, Volume } from '../../index.js'
 
 export interface VolumeOptions {
   /**
-   * Bytes of the volume when one is made, from 1 MiB. A file has them all from then on, and does not grow.
-   * @default 256 MiB for a file, all of a device
+   * Bytes of the volume when one is made, from 1 MiB; it keeps them unless `maxSize` is more.
+   * @default a file begins with 16 MiB and grows by itself; all of a device
    */
   readonly size?: number | undefined
+  /** Bytes up to which it grows by itself. @default as far as its filesystem has space; `size` where that is given */
+  readonly maxSize?: number | undefined
   /**
-   * Bytes of its redo log when one is made: a batch must fit it.
-   * @default a 64th of the volume, 64 KiB to 64 MiB
+   * Bytes of its redo log when one is made: a batch must fit it. It stays as long then.
+   * @default 4 MiB in a file that grows, and more when it has grown; else a 64th of the volume, 64 KiB to 64 MiB
    */
   readonly logSize?: number | undefined
   /** As for `Volume.open`. @default what the device is known to have */
   readonly granularity?: Granularity | undefined
 }
-
-const MIB = 2 ** 20
-const FILE_BYTES = 256 * MIB
-/** A file of less is no volume: what is left when the making of one was interrupted. */
-const VOLUME_BYTES_MIN = MIB
 
 /**
  * Opens the volume at a path, or makes one: of a file that does not exist or has nothing, or of a device
@@ -43,11 +40,9 @@ export function openVolume(path: string, options: VolumeOptions, createIfMissing
   return Volume.open(path, { granularity })
 }
 
-function makeVolume(path: string, { size, logSize, granularity }: VolumeOptions): void {
-  const stat = statSync(path, { throwIfNoEntry: false })
-  if (stat === undefined) mkdirSync(dirname(path), { recursive: true })
-  const isNewFile = stat === undefined || (stat.isFile() && stat.size < VOLUME_BYTES_MIN)
-  Volume.format(path, { size: size ?? (isNewFile ? FILE_BYTES : undefined), logSize, granularity })
+function makeVolume(path: string, { size, maxSize, logSize, granularity }: VolumeOptions): void {
+  if (!existsSync(path)) mkdirSync(dirname(path), { recursive: true })
+  Volume.format(path, { size, maxSize, logSize, granularity })
 }
 
 /** The code by which users of other databases know it. */

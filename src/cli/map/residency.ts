@@ -1,7 +1,7 @@
 /** How much of a volume is in memory, for the maps: of each stretch, and of cells all over the device. */
 import type { Volume } from '../../index.js'
 import { formatBytes, formatPercent } from '../units.js'
-import { dataArea } from '../volume.js'
+import { dataAreas } from '../volume.js'
 
 /** A stretch of the device that somebody has. */
 export interface Stretch {
@@ -38,10 +38,12 @@ export function residencyOf(volume: Volume, stretches: readonly Stretch[]): Resi
     offset: i * cellBytes,
     size: Math.min(cellBytes, size - i * cellBytes),
   }))
-  const data = dataArea(volume.stats().areas)
-  const asked = volume.residentBytes([{ offset: 0, size }, data, ...cells, ...stretches])
+  const data = dataAreas(volume.stats().areas)
+  const asked = volume.residentBytes([{ offset: 0, size }, ...data, ...cells, ...stretches])
   if (asked === undefined) return undefined
-  const [bytes = 0, dataBytes = 0, ...rest] = asked
+  const bytes = asked[0]!
+  const dataBytes = asked.slice(1, 1 + data.length).reduce((sum, each) => sum + each, 0)
+  const rest = asked.slice(1 + data.length)
   const ofStretches = rest.slice(cells.length)
   return {
     bytes,

@@ -1,7 +1,5 @@
 /** A stream becomes a volume, which says that it is incomplete until all of it is durable. */
 import { type Chunk, type FormatOptions, printable, type Restore, Volume } from '../../index.js'
-import { CommandError, EXIT } from '../errors.js'
-import { dataArea } from '../volume.js'
 import type { Dump } from './read-dump.js'
 
 export type Layout = 'same' | 'new'
@@ -18,8 +16,8 @@ export async function fillVolume(
   format: FormatOptions,
   advance: (bytes: number) => void,
 ): Promise<void> {
-  const { uuid, created } = dump.about
-  const like = layout === 'same' ? { uuid, created: new Date(created) } : undefined
+  const { uuid, created, layout: places } = dump.about
+  const like = layout === 'same' ? { uuid, created: new Date(created), layout: places } : undefined
   const target = Volume.restore(path, { ...format, like })
   try {
     const chunks = layout === 'same' ? placeAll(target, dump) : allocateAll(target, dump)
@@ -42,15 +40,7 @@ function incomplete(error: unknown, path: string): unknown {
 const CHUNKS_AT_ONCE = 100
 
 /** Ids of the chunks in the new volume, in the order of the directory. */
-function placeAll({ volume, place }: Restore, { about, chunks }: Dump): number[] {
-  const data = dataArea(volume.stats().areas)
-  if (data.offset !== about.dataOffset) {
-    throw new CommandError(
-      EXIT.DEVICE,
-      'ERR_LAYOUT',
-      'this version of plinth lays such a volume out differently',
-    )
-  }
+function placeAll({ place }: Restore, { chunks }: Dump): number[] {
   for (const some of inGroups(chunks)) place(some)
   return chunks.map(({ id }) => id)
 }

@@ -2,10 +2,10 @@
  * A stream as a volume: the directory first, so that it is known what will be needed, then the data.
  *
  * What is in memory of it is the directory: some 90 bytes a chunk, up to 200 with a long name and a type. A volume
- * has at most 4 Mi chunks, and a stream no more of them than its first frame says there are.
+ * has at most 16 Mi chunks, and a stream no more of them than its first frame says there are.
  */
 import type { Readable } from 'node:stream'
-import type { ChunkInfo } from '../../index.js'
+import type { ChunkInfo, VolumeLayout } from '../../index.js'
 import { decodeFrames, type Frame, KIND, parseJson, senseless } from './frames.js'
 import { DIRECTORY_CHUNKS, type DumpedVolume, PAGE_BYTES } from './write-dump.js'
 
@@ -27,7 +27,14 @@ export interface Stretch {
 
 /** What a volume can be: see FORMAT.md. Sizes in bytes. */
 const LIMIT = {
-  GRANULES: 4 * 2 ** 20,
+  GRANULES: 2 ** 32 - 1,
+  CHUNKS: 2 ** 24,
+  TABLES: 32,
+  /** Slots of a table are whole pages. */
+  SLOTS_STEP: 32,
+  SLOT: 128,
+  /** Two pages at either end. */
+  END: 8192,
   GRANULE: 4 * 2 ** 30,
   CHUNK: 4 * 2 ** 30,
   VOLUME_MIN: 2 ** 20,
@@ -89,7 +96,7 @@ const FIELDS: { readonly [name in keyof DumpedVolume]: (value: unknown) => boole
   size: isCount,
   granule: isCount,
   logSize: isCount,
-  dataOffset: isCount,
+  layout: isLayout,
   chunks: isCount,
   bytes: isCount,
   heaps: isCount,
@@ -103,7 +110,7 @@ function parseVolume(frame: Frame): DumpedVolume {
     return [name, told[name]]
   })
   const about: DumpedVolume = Object.fromEntries(fields)
-  const { size, granule, logSize, dataOffset, chunks, bytes, heaps } = about
+  const { size, granule, logSize, chunks, bytes, heaps } = about
   const isSane =
     size >= LIMIT.VOLUME_MIN &&
     logSize >= LIMIT.LOG_MIN &&
@@ -112,22 +119,57 @@ function parseVolume(frame: Frame): DumpedVolume {
     granule >= PAGE_BYTES &&
     granule <= LIMIT.GRANULE &&
     Number.isInteger(Math.log2(granule)) &&
-    size / granule < LIMIT.GRANULES + 1 &&
-    dataOffset % granule === 0 &&
-    dataOffset + bytes <= size &&
+    size / granule <= LIMIT.GRANULES &&
+    bytes <= size &&
+    chunks <= LIMIT.CHUNKS &&
     chunks <= bytes / granule &&
-    heaps <= chunks
+    heaps <= chunks &&
+    isPossible(about)
   if (!isSane) throw senseless()
-  return about
+  return { ...about, layout: copyOf(about.layout) }
+}
+
+/** Of what kind it is; whether it can be is known with the sizes. */
+function isLayout(layout: unknown): layout is VolumeLayout {
+  const { logOffset, tables } = (layout ?? {}) as Partial<VolumeLayout>
+  return (
+    isCount(logOffset) &&
+    Array.isArray(tables) &&
+    tables.length > 0 &&
+    tables.length <= LIMIT.TABLES &&
+    tables.every((each) => [each?.slots, each?.first, each?.second].every(isCount))
+  )
+}
+
+/** Whether log and tables are at granules between the ends of the volume, none over another. */
+function isPossible({ size, granule, logSize, layout: { logOffset, tables } }: DumpedVolume) {
+  const areas = [{ at: logOffset, bytes: logSize }]
+  let all = 0
+  for (const { slots, first, second } of tables) {
+    if (slots === 0 || slots % LIMIT.SLOTS_STEP !== 0) return false
+    all += slots
+    for (const at of [first, second]) areas.push({ at, bytes: slots * LIMIT.SLOT })
+  }
+  let reached: number = LIMIT.END
+  for (const { at, bytes } of areas.sort((one, other) => one.at - other.at)) {
+    if (at % granule !== 0 || at < reached) return false
+    reached = at + Math.ceil(bytes / granule) * granule
+  }
+  const volumeBytes = size - (size % PAGE_BYTES)
+  return all <= LIMIT.CHUNKS && reached <= volumeBytes - LIMIT.END
+}
+
+function copyOf({ logOffset, tables }: VolumeLayout): VolumeLayout {
+  return { logOffset, tables: tables.map(({ slots, first, second }) => ({ slots, first, second })) }
 }
 
 /** Adds the chunks of a frame, each behind the one before it and within the volume. */
 function addDirectory({ bytes }: Frame, about: DumpedVolume, chunks: ChunkInfo[]): void {
   const list: unknown = parseJson(bytes, 0)
   if (!Array.isArray(list) || list.length === 0 || list.length > DIRECTORY_CHUNKS) throw senseless()
-  const { granule, dataOffset } = about
+  const { granule } = about
   const last = chunks.at(-1)
-  let reached = last === undefined ? dataOffset : last.offset + last.size
+  let reached = last === undefined ? 0 : last.offset + last.size
   for (const each of list) {
     const { id, name, type, offset, size } = (each ?? {}) as ChunkInfo
     const isSane =

@@ -1,7 +1,6 @@
 /** A volume as a stream. */
 import { createHash } from 'node:crypto'
-import type { ChunkInfo, Volume } from '../../index.js'
-import { dataArea } from '../volume.js'
+import type { ChunkInfo, Volume, VolumeLayout } from '../../index.js'
 import { DATA_BYTES_MAX, type DumpEnd, encodeFrame, type Frame, KIND, MAGIC } from './frames.js'
 
 /** What the first frame says. */
@@ -12,8 +11,8 @@ export interface DumpedVolume {
   readonly size: number
   readonly granule: number
   readonly logSize: number
-  /** Where the data area begins: chunks keep their offsets only on a volume where it is the same. */
-  readonly dataOffset: number
+  /** Where log and chunk table are: chunks keep their offsets only on a volume where they are there too. */
+  readonly layout: VolumeLayout
   readonly chunks: number
   /** Bytes of all chunks. */
   readonly bytes: number
@@ -117,8 +116,8 @@ function isZero(bytes: Buffer, from: number, to: number): boolean {
 }
 
 export function aboutVolume(volume: Volume, heaps: number): DumpedVolume {
-  const { uuid, label, created, size, granule } = volume.info
-  const { logBytes, usedBytes, chunks, areas } = volume.stats()
+  const { uuid, label, created, size, granule, layout } = volume.info
+  const { logBytes, usedBytes, chunks } = volume.stats()
   return {
     uuid,
     label,
@@ -126,7 +125,7 @@ export function aboutVolume(volume: Volume, heaps: number): DumpedVolume {
     size,
     granule,
     logSize: logBytes,
-    dataOffset: dataArea(areas).offset,
+    layout,
     chunks,
     bytes: usedBytes,
     heaps,

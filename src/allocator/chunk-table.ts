@@ -8,7 +8,7 @@
  * Changes are made here at once and staged as slot entries of a batch; whoever drops the batch
  * undoes them here.
  */
-
+import { isUtf8 } from 'node:buffer'
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
 import type { GranuleIndex } from '../base/units.js'
@@ -16,19 +16,20 @@ import type { SlotCounts } from '../layout/anchor.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
-  type ChunkSlot,
   chunkIdOf,
   chunkSlotSeed,
   GENERATION_MAX,
+  judgeChunkSlot,
   newerSlot,
+  SLOT_IS,
   SLOTS_MAX,
-  textOf,
   versionOfSlot,
 } from '../layout/chunk-slot.js'
 import { type Geometry, type GranuleRun, metadataRuns } from '../layout/geometry.js'
 import type { Batch } from '../log/batch.js'
 import { SlotCopies, SlotPlace, type SlotPlaces } from '../log/slot-copies.js'
 import { FreeIndex } from './free-index.js'
+import { NameIndex } from './name-index.js'
 
 /** Text as it is kept: the string and its bytes. */
 export interface Text {
@@ -37,6 +38,9 @@ export interface Text {
 }
 
 const NO_BYTES = new Uint8Array(0)
+const decoder = new TextDecoder('utf-8', { fatal: true })
+/** Where the name of a slot stands: nowhere, in the table on the device as it was read, in memory. */
+const NAMING = { NONE: 0, STORED: 1, KEPT: 2 } as const
 
 /** Where the table is, and the volume that it is of: both grow. */
 export interface TablePlaces extends SlotPlaces {
@@ -49,8 +53,12 @@ export class ChunkTable {
   readonly copies: SlotCopies
   readonly #place = new SlotPlace()
   readonly #freeSlots: FreeIndex
-  readonly #slotByName = new Map<string, number>()
+  readonly #slotByName = new NameIndex((slot) => this.#nameBytes(slot))
   readonly #names: (Text | undefined)[] = []
+  /** `NAMING` of each slot. */
+  #naming: Uint8Array
+  readonly #typeByName = new Map<string, Text>()
+  #lastType: Text | undefined
   readonly #types: (Text | undefined)[] = []
   #start: Uint32Array
   #length: Uint32Array
@@ -76,6 +84,7 @@ export class ChunkTable {
     this.#length = new Uint32Array(geometry.slots)
     this.#generation = new Uint32Array(geometry.slots)
     this.#version = new Uint32Array(geometry.slots)
+    this.#naming = new Uint8Array(geometry.slots)
   }
 
   get slotsUsed(): number {
@@ -123,6 +132,9 @@ export class ChunkTable {
     this.#length = more(this.#length)
     this.#generation = more(this.#generation)
     this.#version = more(this.#version)
+    const naming = new Uint8Array(slots)
+    naming.set(this.#naming)
+    this.#naming = naming
     this.#freeSlots.grow(slots)
     this.#freeSlots.release(before, slots - before)
   }
@@ -153,45 +165,38 @@ export class ChunkTable {
       if (!salvage) throw corrupt(what)
       leftOut++
     }
-    for (let slot = 0; slot < slotsUsed; slot++) {
+    for (let slot = 0; slot < slotsUsed; ) {
       // A volume may have millions of slots that were never written: they are passed by many at a time.
       for (let end = copies.unusedFrom(slot, slotsUsed); slot < end; slot++) this.#holes.push(slot)
       if (slot === slotsUsed) break
+      // And millions of chunks, whose two copies are the same nearly always.
+      const end = copies.sameUntil(slot, slotsUsed)
+      if (end > slot) {
+        this.#takeSame(slot, end, used, refuse)
+        slot = end
+        continue
+      }
       const [first, second] = [copies.read(slot, 0), copies.read(slot, 1)]
       const winner = newerSlot(first, second)
+      const values = winner === 0 ? first : second
       if (winner === undefined) {
         refuse(`both copies of chunk slot ${slot} are damaged`)
-        continue
+      } else {
+        const isDifferent = versionOfSlot(first) !== versionOfSlot(second)
+        if (isDifferent && !copies.isBad(slot, winner === 0 ? 1 : 0)) wounds.push([slot, winner])
+        if (values === 'unused') this.#holes.push(slot)
+        else {
+          const { generation, version, state, start, granules } = values!
+          const isChunk = state === CHUNK_STATE.CHUNK
+          if (this.#takeSlot(slot, generation, version, isChunk, start, granules, refuse)) {
+            const bytes = copies.bytes(slot, winner).slice()
+            const wrong = this.#takeTexts(slot, bytes, 0, false)
+            if (wrong !== undefined) refuse(wrong)
+            used.push(slot)
+          }
+        }
       }
-      const values = winner === 0 ? first! : second!
-      if (
-        versionOfSlot(first) !== versionOfSlot(second) &&
-        !copies.isBad(slot, winner === 0 ? 1 : 0)
-      )
-        wounds.push([slot, winner])
-      if (values === 'unused') {
-        this.#holes.push(slot)
-        continue
-      }
-      this.#generation[slot] = values.generation
-      this.#version[slot] = values.version
-      if (values.state === CHUNK_STATE.FREE) {
-        // Its generations are used up: never given out again.
-        if (values.generation === GENERATION_MAX) this.#freeSlots.take(slot, 1)
-        continue
-      }
-      if (
-        values.start + values.granules > geometry.granules ||
-        values.start < geometry.dataAt / geometry.granuleBytes
-      ) {
-        refuse(`the chunk in slot ${slot} runs past the ends of the volume`)
-        continue
-      }
-      const wrong = this.#setTexts(slot, values)
-      if (wrong !== undefined) refuse(wrong)
-      this.#start[slot] = values.start
-      this.#length[slot] = values.granules
-      used.push(slot)
+      slot++
     }
     const holes = this.#holes.findLastIndex((slot) => slot < anchor.slotsUsed) + 1
     if (holes > anchor.holes) {
@@ -199,9 +204,9 @@ export class ChunkTable {
       refuse(`${lost} chunk slots are empty in both copies: chunks were lost`)
       leftOut += lost - 1
     }
-    for (const slot of used) this.#freeSlots.take(slot, 1)
+    this.#takeSlots(used)
     this.#chunks = used.length
-    used.sort((a, b) => this.#start[a]! - this.#start[b]!)
+    this.#sortByPlace(used)
     this.#findFree(used, refuse)
     this.#keepOut(0, geometry.granules)
     for (const [slot, from] of wounds) heal(slot, from)
@@ -248,20 +253,131 @@ export class ChunkTable {
     }
   }
 
-  /** Says why a name or a type cannot be; the chunk is without it then. */
-  #setTexts(slot: number, values: ChunkSlot): string | undefined {
-    const name = decodeText(values, 'name')
-    const type = decodeText(values, 'type')
-    if (name !== 'invalid' && type !== 'invalid') {
-      this.#types[slot] = type
-      if (name !== undefined && this.#slotByName.has(name.string)) {
-        return `two chunks are named '${name.string}'`
+  /** Takes slots whose two copies are the same: without an object for each. */
+  #takeSame(from: number, end: number, used: number[], refuse: (what: string) => void): void {
+    const { copies } = this
+    const { bytes } = copies.mapping(from, 0)
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
+    const { seed } = this.#places
+    let at = copies.at(from)
+    for (let slot = from; slot < end; slot++, at += CHUNK_SLOT.bytes) {
+      const judgment = judgeChunkSlot(bytes, words, at, chunkSlotSeed(seed, slot))
+      if (judgment === SLOT_IS.UNUSED) this.#holes.push(slot)
+      else if (judgment === SLOT_IS.DAMAGED) {
+        refuse(`both copies of chunk slot ${slot} are damaged`)
+      } else {
+        const word = at >>> 2
+        const isChunk = (words[word + 3]! & 0xffff) === CHUNK_STATE.CHUNK
+        const [generation, version] = [words[word + 2]!, words[word + 1]!]
+        const [start, granules] = [words[word + 4]!, words[word + 5]!]
+        if (this.#takeSlot(slot, generation, version, isChunk, start, granules, refuse)) {
+          const wrong = this.#takeTexts(slot, bytes, at, true)
+          if (wrong !== undefined) refuse(wrong)
+          used.push(slot)
+        }
       }
-      this.#names[slot] = name
-      if (name !== undefined) this.#slotByName.set(name.string, slot)
-      return undefined
     }
-    return `a name or a type in chunk slot ${slot} is not UTF-8`
+  }
+
+  /** What a whole slot says. True for a chunk that can be. */
+  #takeSlot(
+    slot: number,
+    generation: number,
+    version: number,
+    isChunk: boolean,
+    start: GranuleIndex,
+    granules: number,
+    refuse: (what: string) => void,
+  ): boolean {
+    const { geometry } = this.#places
+    this.#generation[slot] = generation
+    this.#version[slot] = version
+    if (!isChunk) {
+      // Its generations are used up: never given out again.
+      if (generation === GENERATION_MAX) this.#freeSlots.take(slot, 1)
+      return false
+    }
+    const first = geometry.dataAt / geometry.granuleBytes
+    if (start < first || start + granules > geometry.granules) {
+      refuse(`the chunk in slot ${slot} runs past the ends of the volume`)
+      return false
+    }
+    this.#start[slot] = start
+    this.#length[slot] = granules
+    return true
+  }
+
+  /** Of these slots, in ascending order, none is free. */
+  #takeSlots(used: readonly number[]): void {
+    for (let i = 0; i < used.length; ) {
+      const first = used[i]!
+      let length = 1
+      while (used[i + length] === first + length) length++
+      this.#freeSlots.take(first, length)
+      i += length
+    }
+  }
+
+  /** Nearly always they are in order already. */
+  #sortByPlace(slots: number[]): void {
+    const start = this.#start
+    for (let i = 1; i < slots.length; i++) {
+      if (start[slots[i]!]! < start[slots[i - 1]!]!) {
+        slots.sort((a, b) => start[a]! - start[b]!)
+        return
+      }
+    }
+  }
+
+  /**
+   * Takes name and type over from the bytes of a slot. Says why they cannot be; the chunk is without them then. With
+   * `isStored` both copies on the device say so, and the name stays there until it is asked for.
+   */
+  #takeTexts(slot: number, bytes: Uint8Array, at: number, isStored: boolean): string | undefined {
+    const nameBytes = bytes[at + CHUNK_SLOT.fields.nameBytes[0]]!
+    const typeBytes = bytes[at + CHUNK_SLOT.fields.typeBytes[0]]!
+    if (nameBytes === 0 && typeBytes === 0) return undefined
+    const nameAt = at + CHUNK_SLOT.fields.name[0]
+    const typeAt = at + CHUNK_SLOT.fields.type[0]
+    const type = typeBytes === 0 ? undefined : this.#typeFrom(bytes, typeAt, typeBytes)
+    const isText = nameBytes === 0 || isUtf8Text(bytes, nameAt, nameBytes)
+    if (type === 'invalid' || !isText) {
+      return `a name or a type in chunk slot ${slot} is not UTF-8`
+    }
+    this.#types[slot] = type
+    if (nameBytes === 0) return undefined
+    const name = bytes.subarray(nameAt, nameAt + nameBytes)
+    if (this.#slotByName.find(name) !== -1) return `two chunks are named '${decoder.decode(name)}'`
+    if (isStored) this.#naming[slot] = NAMING.STORED
+    else this.#keepName(slot, { string: decoder.decode(name), bytes: name })
+    this.#slotByName.set(name, slot)
+    return undefined
+  }
+
+  /** There are few types, and neighbours have the same. */
+  #typeFrom(bytes: Uint8Array, at: number, length: number): Text | 'invalid' {
+    const type = bytes.subarray(at, at + length)
+    const last = this.#lastType
+    if (last !== undefined && Buffer.compare(last.bytes, type) === 0) return last
+    if (!isUtf8Text(bytes, at, length)) return 'invalid'
+    const string = decoder.decode(type)
+    const known = this.#typeByName.get(string) ?? { string, bytes: type.slice() }
+    this.#typeByName.set(string, known)
+    this.#lastType = known
+    return known
+  }
+
+  #keepName(slot: number, name: Text | undefined): void {
+    this.#names[slot] = name
+    this.#naming[slot] = name === undefined ? NAMING.NONE : NAMING.KEPT
+  }
+
+  /** Bytes of the name of a slot that has one. */
+  #nameBytes(slot: number): Uint8Array {
+    if (this.#naming[slot] === NAMING.KEPT) return this.#names[slot]!.bytes
+    const bytes = this.copies.bytes(slot, 0)
+    const { name, nameBytes } = CHUNK_SLOT.fields
+    return bytes.subarray(name[0], name[0] + bytes[nameBytes[0]]!)
   }
 
   idOf(slot: number): number {
@@ -275,7 +391,7 @@ export class ChunkTable {
   }
 
   slotOfName(name: string): number {
-    return this.#slotByName.get(name) ?? -1
+    return this.#slotByName.find(Buffer.from(name))
   }
 
   startOf(slot: number): GranuleIndex {
@@ -287,7 +403,18 @@ export class ChunkTable {
   }
 
   nameOf(slot: number): Text | undefined {
-    return this.#names[slot]
+    if (this.#naming[slot] !== NAMING.STORED) return this.#names[slot]
+    const bytes = this.#nameBytes(slot).slice()
+    const name = { string: decoder.decode(bytes), bytes }
+    this.#keepName(slot, name)
+    return name
+  }
+
+  /** The name alone; memory keeps nothing of it, for whoever asks for many. */
+  nameStringOf(slot: number): string | undefined {
+    if (this.#naming[slot] !== NAMING.STORED) return this.#names[slot]?.string
+    const { buffer, byteOffset, length } = this.#nameBytes(slot)
+    return Buffer.from(buffer, byteOffset, length).toString()
   }
 
   typeOf(slot: number): Text | undefined {
@@ -298,7 +425,8 @@ export class ChunkTable {
   slotsInOrder(): number[] {
     const slots: number[] = []
     for (let slot = 0; slot < this.#slotsUsed; slot++) if (this.#length[slot]! > 0) slots.push(slot)
-    return slots.sort((a, b) => this.#start[a]! - this.#start[b]!)
+    this.#sortByPlace(slots)
+    return slots
   }
 
   /** Takes a slot and granules for a new chunk, in memory alone. Returns the slot; -1 when none is left. */
@@ -371,13 +499,11 @@ export class ChunkTable {
 
   /** Changes the name in memory. The caller has seen that nobody else has it. */
   rename(slot: number, name: Text | undefined): void {
-    const before = this.#names[slot]
+    const before = this.nameOf(slot)
     // Undoing a transaction may have given the name back to the chunk that had it before.
-    if (before !== undefined && this.#slotByName.get(before.string) === slot) {
-      this.#slotByName.delete(before.string)
-    }
-    if (name !== undefined) this.#slotByName.set(name.string, slot)
-    this.#names[slot] = name
+    if (before !== undefined) this.#slotByName.delete(before.bytes, slot)
+    if (name !== undefined) this.#slotByName.set(name.bytes, slot)
+    this.#keepName(slot, name)
   }
 
   /** Of the two targets that were staged for a slot, the one in a bad block becomes the other. */
@@ -397,7 +523,7 @@ export class ChunkTable {
     if (!badBlocks.isEmpty) this.#avoidBadCopy(slot, batch)
     const { u8, u32 } = batch.staging
     const isChunk = state === CHUNK_STATE.CHUNK
-    const name = isChunk ? (this.#names[slot]?.bytes ?? NO_BYTES) : NO_BYTES
+    const name = isChunk ? (this.nameOf(slot)?.bytes ?? NO_BYTES) : NO_BYTES
     const type = isChunk ? (this.#types[slot]?.bytes ?? NO_BYTES) : NO_BYTES
     const version = (this.#version[slot]! + 1) >>> 0
     this.#version[slot] = version
@@ -418,11 +544,12 @@ export class ChunkTable {
   }
 }
 
-function decodeText(values: ChunkSlot, what: 'name' | 'type'): Text | 'invalid' | undefined {
-  const length = values[`${what}Bytes`]
-  if (length === 0) return undefined
-  const string = textOf(values, what)
-  return string === undefined ? 'invalid' : { string, bytes: values[what].subarray(0, length) }
+/** Most texts are ASCII: for those no call is made. */
+function isUtf8Text(bytes: Uint8Array, at: number, length: number): boolean {
+  for (let i = at; i < at + length; i++) {
+    if (bytes[i]! >= 0x80) return isUtf8(bytes.subarray(at, at + length))
+  }
+  return true
 }
 
 function corrupt(what: string): PlinthError {

@@ -94,6 +94,35 @@ export function decodeChunkSlot(from: Uint8Array, at: number, seed: number): Slo
   return sane ? values : undefined
 }
 
+export const SLOT_IS = { UNUSED: 0, WHOLE: 1, DAMAGED: 2 } as const
+
+/**
+ * The same without its values, for whoever looks at many: `words` are those of `from`, which begins at a word.
+ * Hand-written; a test holds the two together.
+ */
+export function judgeChunkSlot(
+  from: Uint8Array,
+  words: Uint32Array,
+  at: number,
+  seed: number,
+): number {
+  const word = at >>> 2
+  const stateAndName = words[word + 3]!
+  const state = stateAndName & 0xffff
+  if (state === 0) {
+    return isZero(from, at, at + CHUNK_SLOT.bytes) ? SLOT_IS.UNUSED : SLOT_IS.DAMAGED
+  }
+  const isSane =
+    words[word] === crc32c(seed, from, at + 4, at + CHUNK_SLOT.bytes) &&
+    (state === CHUNK_STATE.FREE || (state === CHUNK_STATE.CHUNK && words[word + 5]! > 0)) &&
+    stateAndName >>> 16 <= NAME_BYTES_MAX &&
+    words[word + 6]! <= TYPE_BYTES_MAX &&
+    words[word + 2]! <= GENERATION_MAX &&
+    words[word + 7] === 0 &&
+    (words[word + 28]! | words[word + 29]! | words[word + 30]! | words[word + 31]!) === 0
+  return isSane ? SLOT_IS.WHOLE : SLOT_IS.DAMAGED
+}
+
 /** Higher is newer; one that was never used is below all others, a damaged one below that. */
 export function versionOfSlot(slot: SlotContents): number {
   if (slot === undefined) return -1

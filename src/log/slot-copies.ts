@@ -54,6 +54,12 @@ export class SlotCopies {
     this.#places = places
   }
 
+  /** Where a slot begins in the mappings of both copies. */
+  at(slot: number): number {
+    this.#find(slot)
+    return this.#place.offset
+  }
+
   /** Bytes of a copy, as they are: not to be touched where it `isBad`. */
   bytes(slot: number, copy: Copy): Uint8Array {
     const { bytes } = this.#find(slot).copies[copy]
@@ -99,6 +105,27 @@ export class SlotCopies {
   /** Stores what the copy `from` says in the place of the other. */
   mend(home: Home, slot: number, from: Copy): void {
     this.store(home, slot, from === 0 ? 1 : 0, this.bytes(slot, from).slice())
+  }
+
+  /**
+   * The first slot from `slot` on, at most `end`, whose copies are not the same; looks at many at once, of one
+   * extent. `slot` itself where something may not be read.
+   */
+  sameUntil(slot: number, end: number): number {
+    if (!this.#places.badBlocks.isEmpty) return slot
+    const { copies, slots } = this.#find(slot)
+    const from = this.#place.offset
+    const left = slots - from / CHUNK_SLOT.bytes
+    let count = Math.min(SLOTS_AT_ONCE, end - slot, left)
+    const [one, other] = [copies[0].bytes, copies[1].bytes]
+    const isSame = (first: number, bytes: number) =>
+      Buffer.compare(one.subarray(first, first + bytes), other.subarray(first, first + bytes)) === 0
+    if (!isSame(from, count * CHUNK_SLOT.bytes)) {
+      let same = 0
+      while (isSame(from + same * CHUNK_SLOT.bytes, CHUNK_SLOT.bytes)) same++
+      count = same
+    }
+    return slot + count
   }
 
   /** The first slot from `slot` on that may have something in either copy, at most `end`; looks at many at once. */

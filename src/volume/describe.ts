@@ -75,13 +75,15 @@ export function chunksOf({ table, geometry, lifecycle, recovery }: Loaded): Chun
   const slots = table.slotsInOrder()
   const heaps = new Map<number, string>()
   for (const slot of slots) {
-    const name = heapNameOf(table.nameOf(slot)?.string, table.typeOf(slot)?.string)
+    const type = table.typeOf(slot)?.string
+    if (type === undefined) continue
+    const name = heapNameOf(table.nameStringOf(slot), type)
     if (name !== undefined) heaps.set(table.idOf(slot), name)
   }
   const { badBlocks } = lifecycle.media
   return slots.map((slot) => {
     const id = table.idOf(slot)
-    const name = table.nameOf(slot)?.string
+    const name = table.nameStringOf(slot)
     const type = table.typeOf(slot)?.string
     const offset = table.startOf(slot) * geometry.granuleBytes
     const size = table.granulesOf(slot) * geometry.granuleBytes

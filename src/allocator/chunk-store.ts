@@ -16,7 +16,7 @@ import {
   encodeText,
 } from '../base/arguments.js'
 import { argumentTypeError, argumentValueError, PlinthError } from '../base/errors.js'
-import { GIB, type Offset } from '../base/units.js'
+import { GIB, type GranuleIndex, type Offset } from '../base/units.js'
 import { CHUNK_STATE, NAME_BYTES_MAX, TYPE_BYTES_MAX } from '../layout/chunk-slot.js'
 import { bytesToGranules, type Geometry, granuleToOffset } from '../layout/geometry.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
@@ -76,6 +76,8 @@ export interface RoomMaker {
   makeRoom(granules: number, align: number): boolean
   /** Gives the chunk table more slots. False when there is no room for them. */
   makeSlots(): boolean
+  /** The room is taken, in memory: what follows from a longer volume may have of the rest. */
+  roomTaken(): void
 }
 
 export interface ChunkStoreParts {
@@ -191,19 +193,16 @@ export class ChunkStore implements ChunkKeeper {
     }
     const granules = bytesToGranules(this.#geometry, wanted.size)
     const align = Math.max(1, wanted.align / this.#geometry.granuleBytes)
-    let start = table.granules.find(granules, align)
-    if (start === -1) {
-      if (this.rooms?.makeRoom(granules, align)) start = table.granules.find(granules, align)
-      if (start === -1) throw this.#noSpace(granules, wanted.align)
-    }
+    const { sizeBytes } = this.#geometry
+    let start = this.#findRoom(granules, align)
     let slot = table.claim(start, granules, wanted.name, wanted.type)
     if (slot === -1) {
       if (!this.rooms?.makeSlots()) throw noSlot()
       // The table may have taken the very granules.
-      start = table.granules.find(granules, align)
-      if (start === -1) throw this.#noSpace(granules, wanted.align)
+      start = this.#findRoom(granules, align)
       slot = table.claim(start, granules, wanted.name, wanted.type)
     }
+    if (this.#geometry.sizeBytes !== sizeBytes) this.rooms!.roomTaken()
     const chunk = this.#newHandle(slot, 'reserved')
     if (wanted.zero) {
       try {
@@ -240,17 +239,27 @@ export class ChunkStore implements ChunkKeeper {
     return this.#newHandle(slot, 'reserved')
   }
 
-  #noSpace(granules: number, align: number): PlinthError {
+  /** The first run that fits, after growing where that is allowed. */
+  #findRoom(granules: number, align: number): GranuleIndex {
+    const free = this.table.granules
+    let start = free.find(granules, align)
+    if (start === -1 && this.rooms?.makeRoom(granules, align)) start = free.find(granules, align)
+    if (start === -1) throw this.#noSpace(granules, align)
+    return start
+  }
+
+  #noSpace(granules: number, alignGranules: number): PlinthError {
     const { free, longest } = this.table.granules
     const { granuleBytes, sizeBytes } = this.#geometry
     const maxBytes = this.rooms?.maxBytes
+    const align = alignGranules * granuleBytes
     return new PlinthError(
       'ERR_NO_SPACE',
       `no free run of ${granules * granuleBytes} bytes${align > granuleBytes ? ` aligned to ${align}` : ''}: ` +
         `${free * granuleBytes} bytes are free, the longest run has ${longest * granuleBytes}; ` +
         (maxBytes === undefined
           ? `the volume keeps its ${sizeBytes} bytes until it is made to grow`
-          : `the volume has ${sizeBytes} bytes and grows to no more than its maxSize of ${maxBytes}`),
+          : `the volume has ${sizeBytes} bytes and grows to no more than its device and its maxSize of ${maxBytes}`),
     )
   }
 

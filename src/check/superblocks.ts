@@ -5,7 +5,7 @@
  * for further, in the last resort everywhere, so that a volume smaller than its device can be brought back too. Without a sign of a head the search is bounded.
  */
 import { MIB, type Offset, PAGE_BYTES } from '../base/units.js'
-import { ANCHOR, ANCHOR_MAGIC, decodeAnchor } from '../layout/anchor.js'
+import { ANCHOR, ANCHOR_MAGIC } from '../layout/anchor.js'
 import { ANCHOR_AT, SUPERBLOCK_AT } from '../layout/geometry.js'
 import { followSuperblock, type Refusal, unwritableFeatures } from '../layout/refusal.js'
 import {
@@ -22,7 +22,7 @@ import {
 import type { FindingCode, PlannedFix, Problem } from './finding.js'
 import type { Inspection, Readable } from './inspection.js'
 import { findIntruder, nameBoth } from './intruder.js'
-import { findTails } from './tails.js'
+import { findTails, isOfHead, likelyTails, newestTail, type Tail, tailIn } from './tails.js'
 
 export function* checkSuperblocks(inspection: Inspection): Iterable<Problem> {
   const { device } = inspection
@@ -128,29 +128,15 @@ function copyAt(device: Readable, at: Offset): Superblock | undefined {
 /** Where the second superblock of this volume is when the first does not say. */
 function findSecond(device: Readable, firstPage: Uint8Array): Offset | undefined {
   const told = SUPERBLOCK.read(firstPage).sizeBytes
-  const found = [device.sizeBytes, told]
-    .map(secondSuperblockAt)
-    .filter((at) => at !== undefined)
-    .filter((at) => describesPlace(device, at))
+  const bounded = [...likelyTails(device, told), ...findTails(device)]
   // An older, larger volume may have left its end: the head's anchor tells which one is of this.
-  const ofHead = found.find((at) => anchorPasses(device, at))
-  if (ofHead !== undefined) return ofHead
-  if (found.length > 0) return found[0]
-  if (!looksLikeHead(device, firstPage)) return findTails(device).next().value?.offset
+  const found = newestTail(device, bounded)
+  if (found !== undefined && isOfHead(device, found)) return found.offset
+  if (!looksLikeHead(device, firstPage)) return found?.offset
   const everywhere = [...scan(device)]
-  const one = everywhere.filter((at) => anchorPasses(device, at))
-  return one[0] ?? (everywhere.length === 1 ? everywhere[0] : undefined)
-}
-
-/** Whether a second superblock is there that belongs to just this place. */
-function describesPlace(device: Readable, at: Offset): boolean {
-  return copyAt(device, at)?.sizeBytes === at + PAGE_BYTES
-}
-
-/** Whether the anchor at the head is of the volume whose second superblock is at this place. */
-function anchorPasses(device: Readable, at: Offset): boolean {
-  const seed = volumeSeed(copyAt(device, at)!.uuid)
-  return decodeAnchor(device.read(ANCHOR_AT, ANCHOR.bytes), seed) !== undefined
+  const one = newestTail(device, everywhere)
+  if (one !== undefined && (isOfHead(device, one) || everywhere.length === 1)) return one.offset
+  return found?.offset
 }
 
 /** Whether something of a volume's head is still to be seen: only then all of the device is read. */
@@ -159,11 +145,13 @@ function looksLikeHead(device: Readable, firstPage: Uint8Array): boolean {
   return hasMagic(firstPage) || magic === ANCHOR_MAGIC
 }
 
-function* scan(device: Readable): Iterable<Offset> {
+function* scan(device: Readable): Iterable<Tail> {
   for (let from = 0; from < device.sizeBytes; from += MIB) {
     const bytes = device.read(from, Math.min(MIB, device.sizeBytes - from))
     for (let page = 0; page + PAGE_BYTES <= bytes.length; page += PAGE_BYTES) {
-      if (hasMagic(bytes, page) && describesPlace(device, from + page)) yield from + page
+      if (!hasMagic(bytes, page)) continue
+      const tail = tailIn(bytes.subarray(page, page + PAGE_BYTES), from + page)
+      if (tail !== undefined) yield tail
     }
   }
 }

@@ -6,7 +6,15 @@
  *   sizes one types   1 to 99 MiB, GiB, TiB, and ten and a hundred times as many; powers of two
  */
 import { GIB, MIB, type Offset, PAGE_BYTES, TIB } from '../base/units.js'
-import { decodeSuperblock, type Superblock } from '../layout/superblock.js'
+import { ANCHOR, decodeAnchor } from '../layout/anchor.js'
+import { ANCHOR_AT } from '../layout/geometry.js'
+import {
+  decodeSuperblock,
+  isLaterSuperblock,
+  type Superblock,
+  secondSuperblockAt,
+  volumeSeed,
+} from '../layout/superblock.js'
 import type { Readable } from './inspection.js'
 
 const EVERY_PAGE_BYTES = 16 * MIB
@@ -15,6 +23,38 @@ const EVERY_PAGE_BYTES = 16 * MIB
 export interface Tail {
   readonly superblock: Superblock
   readonly offset: Offset
+}
+
+/** Second superblocks where the first one says, whole or not, that its volume ends, and at the device's end. */
+export function likelyTails(device: Readable, told: number): Tail[] {
+  const tails: Tail[] = []
+  for (const end of new Set([told, device.sizeBytes])) {
+    const at = secondSuperblockAt(end)
+    if (at === undefined || at + PAGE_BYTES > device.sizeBytes) continue
+    const tail = tailIn(device.read(at, PAGE_BYTES), at)
+    if (tail !== undefined) tails.push(tail)
+  }
+  return tails
+}
+
+/**
+ * The tail that counts: one whose volume has the anchor at the head, before all others, and of a volume's the last
+ * change. A growth that was cut short may have left one of before or of after.
+ */
+export function newestTail(device: Readable, tails: readonly Tail[]): Tail | undefined {
+  const own = tails.filter((tail) => isOfHead(device, tail))
+  let newest: Tail | undefined
+  for (const tail of own.length > 0 ? own : tails) {
+    const isLater = newest === undefined || isLaterSuperblock(tail.superblock, newest.superblock)
+    if (isLater) newest = tail
+  }
+  return newest
+}
+
+/** Whether the anchor at the head is of the volume with this tail. */
+export function isOfHead(device: Readable, { superblock }: Tail): boolean {
+  const seed = volumeSeed(superblock.uuid)
+  return decodeAnchor(device.read(ANCHOR_AT, ANCHOR.bytes), seed) !== undefined
 }
 
 /** At most 16 MiB and some hundred pages are read. */

@@ -38,6 +38,8 @@ interface Plan {
   readonly label: string | undefined
   /** What the target holds now; undefined for nothing. */
   readonly contents: string | undefined
+  readonly maxSize?: number | undefined
+  readonly growBy?: number | undefined
 }
 
 export const restore = defineCommand({
@@ -88,7 +90,8 @@ function planFor(path: string, { about, chunks }: Dump, options: Options): Plan 
     contents: target === undefined ? undefined : contentsOf(path),
   }
   if (layout === 'same') {
-    return { ...common, size: about.size, granule: about.granule, logSize: about.logSize }
+    const { size, granule, logSize, maxSize, growBy } = about
+    return { ...common, size, granule, logSize, maxSize, growBy }
   }
   const size = options.size ?? (target === undefined ? about.size : undefined)
   const granule = options.granule ?? about.granule
@@ -157,7 +160,7 @@ async function verify({ about, data }: Dump, { json }: Options): Promise<void> {
 }
 
 async function fill(path: string, dump: Dump, plan: Plan, options: Options): Promise<void> {
-  const { layout, contents, size, granule, logSize, label } = plan
+  const { layout, contents, ...shape } = plan
   if (contents !== undefined) {
     await confirm(
       `${path} holds ${contents}, which the restore overwrites`,
@@ -165,7 +168,7 @@ async function fill(path: string, dump: Dump, plan: Plan, options: Options): Pro
       options.force,
     )
   }
-  const format = { size, granule, logSize, label, force: contents !== undefined }
+  const format = { ...shape, force: contents !== undefined }
   const bar = progress('restore', dump.about.bytes, options.json)
   try {
     await fillVolume(path, dump, layout, format, bar.advance)

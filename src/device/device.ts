@@ -227,19 +227,21 @@ export class Device {
   }
 
   /**
-   * Makes a regular file so long, every byte of it backed; durable when it returns. Else nothing has changed.
+   * Makes a regular file at least so long, every byte behind `from` backed; durable when it returns. Else it is as long as
+   * it was. What is bad is known anew.
    * @throws PlinthError ERR_DEVICE_TOO_SMALL when it is no file, ERR_NO_SPACE when its filesystem is full, ERR_DEVICE_IO
    */
-  extend(sizeBytes: number): void {
+  extend(from: number, sizeBytes: number): void {
     const { path, kind } = this
-    if (kind === 'block' || kind === 'dax') {
+    const isFile = kind !== 'block' && kind !== 'dax'
+    if (!isFile && sizeBytes > this.sizeBytes) {
       throw new PlinthError(
         'ERR_DEVICE_TOO_SMALL',
         `${path} has ${this.sizeBytes} bytes, ${sizeBytes} are wanted: make the device larger first`,
       )
     }
     try {
-      lengthen(this.#fd, sizeBytes, this.#addon)
+      if (isFile) lengthen(this.#fd, from, sizeBytes, this.#addon)
     } catch (cause) {
       const { code, message } = cause as NodeJS.ErrnoException
       const isFull = code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'

@@ -68,17 +68,22 @@ export function takeSpace(
 }
 
 /**
- * Makes a file longer, every new byte of it backed and zero; durable when it returns. When it throws, a raw error of the
- * system, it is as long as it was.
+ * Makes a file at least so long, every byte behind `from` backed, its bytes unchanged; durable when it returns. When it
+ * throws, a raw error of the system, it is as long as it was.
  */
-export function lengthen(fd: number, sizeBytes: number, addon: NativeAddon | undefined): void {
+export function lengthen(
+  fd: number,
+  from: number,
+  sizeBytes: number,
+  addon: NativeAddon | undefined,
+): void {
   const before = fs.fstatSync(fd).size
   try {
-    if (!allocates(fd, sizeBytes, addon, before)) writeHoles(fd, sizeBytes, before)
+    if (!allocates(fd, sizeBytes, addon, from)) writeHoles(fd, sizeBytes, from)
     fs.fsyncSync(fd)
   } catch (error) {
     try {
-      fs.ftruncateSync(fd, before)
+      if (sizeBytes > before) fs.ftruncateSync(fd, before)
     } catch {
       // It follows a failure, and that is what counts.
     }

@@ -195,8 +195,10 @@ export class Log {
     const step = this.diagnostics.begin('barrier', 'transactAsync')
     this.#pad()
     const upTo = this.#tail
+    const { epoch } = this.#anchor
     await this.media.fenceAsync()
-    this.#durable = Math.max(this.#durable, upTo)
+    // Positions of a ring that was replaced meanwhile say nothing of this one.
+    if (epoch === this.#anchor.epoch) this.#durable = Math.max(this.#durable, upTo)
     this.diagnostics.end(step)
   }
 

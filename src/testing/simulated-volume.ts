@@ -49,10 +49,6 @@ export function makeImage(options: ImageOptions = {}): Uint8Array {
   return media.durable
 }
 
-function refuse(sizeBytes: number): never {
-  throw new PlinthError('ERR_DEVICE_TOO_SMALL', `the image is shorter than ${sizeBytes} bytes`)
-}
-
 /** Opens the volume on simulated media; recovery runs, and is seen by `onPoint`. */
 export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
   const readable = {
@@ -64,7 +60,12 @@ export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
   media.opening = true
   try {
     const path = ':memory:'
-    const device = { path, sizeBytes: media.sizeBytes, extend: refuse }
+    const { sizeBytes } = media
+    const extend = (_from: number, wanted: number) => {
+      if (wanted <= sizeBytes) return
+      throw new PlinthError('ERR_DEVICE_TOO_SMALL', `the image is shorter than ${wanted} bytes`)
+    }
+    const device = { path, sizeBytes, extend }
     return new Volume({
       ...loadVolume({ path, lifecycle, found, device, alignBytes: 4096, warmBytes: 0 }),
       standing: {

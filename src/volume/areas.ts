@@ -118,7 +118,13 @@ export function mapExtent(
   alignBytes: number,
 ): MappedExtent {
   const bytes = alignUp(slots * CHUNK_SLOT.bytes, Math.max(PAGE_BYTES, alignBytes))
-  return { slots, copies: [media.map(firstAt, bytes), media.map(secondAt, bytes)] }
+  const first = media.map(firstAt, bytes)
+  try {
+    return { slots, copies: [first, media.map(secondAt, bytes)] }
+  } catch (error) {
+    media.unmap(first)
+    throw error
+  }
 }
 
 /** Every mapping of metadata. */

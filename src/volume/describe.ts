@@ -2,7 +2,7 @@
 import { type Geometry, metadataRuns } from '../layout/geometry.js'
 import { HEAP_TYPE } from '../layout/heap.js'
 import { heapNameOf, memberOf } from '../layout/heap-names.js'
-import { formatUuid, labelOf } from '../layout/superblock.js'
+import { formatUuid, labelOf, SUPERBLOCK_FLAG } from '../layout/superblock.js'
 import { countersOf } from '../media/media.js'
 import { areasOf } from './areas.js'
 import type { ChunkInfo, VolumeInfo, VolumeStats } from './info.js'
@@ -22,9 +22,11 @@ export function infoOf(
     label: label === '' ? undefined : label,
     size: geometry.sizeBytes,
     granule: geometry.granuleBytes,
+    growBy: superblock.growBytes === 0 ? undefined : superblock.growBytes,
     maxSize: maxSizeOf(growth?.maxBytes ?? superblock.maxBytes),
     layout: {
       logOffset: geometry.logAt,
+      isLogChosen: (superblock.flags & SUPERBLOCK_FLAG.LOG_IS_CHOSEN) !== 0,
       tables: geometry.extents.map(({ slots, firstAt, secondAt }) => ({
         slots,
         first: firstAt,

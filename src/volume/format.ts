@@ -35,6 +35,8 @@ export interface Identity {
   readonly incompatible: number
   /** Where everything of the other volume is, so that chunks can be where they were. */
   readonly shape: Shape
+  /** Whether its log stays as long as it is. */
+  readonly isLogChosen: boolean
 }
 
 /** A file that plinth makes and that grows by itself begins with so much. */

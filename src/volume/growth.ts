@@ -11,7 +11,7 @@
  */
 import type { RoomMaker } from '../allocator/chunk-store.js'
 import type { ChunkTable } from '../allocator/chunk-table.js'
-import { argumentValueError, rangeError } from '../base/errors.js'
+import { argumentValueError, PlinthError, rangeError } from '../base/errors.js'
 import { alignDown, alignUp, GIB, PAGE_BYTES } from '../base/units.js'
 import { CHUNK_SLOT, SLOTS_MAX } from '../layout/chunk-slot.js'
 import {
@@ -19,6 +19,7 @@ import {
   type Geometry,
   GRANULES_MAX,
   geometryFor,
+  HEAD_BYTES,
   reshape,
   type Shape,
   TABLE_EXTENTS_MAX,
@@ -26,6 +27,7 @@ import {
 } from '../layout/geometry.js'
 import { SUPERBLOCK_FLAG, type Superblock, shapeFields } from '../layout/superblock.js'
 import type { TransactionContext } from '../log/transaction-context.js'
+import type { Mapping } from '../media/media.js'
 import { type Areas, anchorPlace, mapExtent, mapLog, mapTail } from './areas.js'
 import { writeSuperblocks } from './superblocks.js'
 
@@ -40,10 +42,11 @@ export interface Extendable {
   /** Bytes of the device, now. */
   readonly sizeBytes: number
   /**
-   * Makes the device so long, every byte of it backed; durable when it returns.
+   * Makes the device at least so long, every byte behind `from` backed, and learns what of it is bad; durable when it
+   * returns.
    * @throws PlinthError ERR_DEVICE_TOO_SMALL when it is no file, ERR_NO_SPACE when its filesystem is full, ERR_DEVICE_IO
    */
-  extend(sizeBytes: number): void
+  extend(from: number, sizeBytes: number): void
 }
 
 export interface GrowthLimits {
@@ -79,11 +82,6 @@ export class Growth implements RoomMaker {
     this.#stepBytes = limits?.growBytes ?? superblock.growBytes
   }
 
-  /** Bytes that the device would give the volume. */
-  get deviceBytes(): number {
-    return this.#aligned(this.#parts.device.sizeBytes)
-  }
-
   /** Larger sizes are no volume's: granules are counted in 32 bits. */
   get #bytesMax(): number {
     return Math.min(GRANULES_MAX * this.#parts.geometry.granuleBytes, Number.MAX_SAFE_INTEGER)
@@ -94,49 +92,83 @@ export class Growth implements RoomMaker {
   }
 
   /**
-   * What somebody asks for: this size, or undefined for all that the device has.
-   * @throws RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_VALUE, PlinthError as `growTo`
+   * What somebody asks for: this size, or undefined for all that the device has and `maxSize` allows.
+   * @throws RangeError ERR_OUT_OF_RANGE, TypeError ERR_INVALID_ARG_VALUE, PlinthError as `#growTo`
    */
   grow(size: number | undefined): void {
     const { geometry } = this.#parts
-    const wanted = size ?? this.#parts.device.sizeBytes
-    if (wanted > this.#bytesMax) {
-      throw rangeError(
-        `size must be at most ${this.#bytesMax} with granules of ${geometry.granuleBytes} bytes, not ${wanted}`,
-      )
+    if (size === undefined) {
+      this.#growTo(Math.min(this.#parts.device.sizeBytes, this.#most))
+    } else {
+      if (size > this.#bytesMax) {
+        throw rangeError(
+          `size must be at most ${this.#bytesMax} with granules of ${geometry.granuleBytes} bytes, not ${size}`,
+        )
+      }
+      if (size < geometry.sizeBytes) {
+        throw argumentValueError(
+          `the volume has ${geometry.sizeBytes} bytes: it does not grow to ${size}`,
+        )
+      }
+      if (size > this.#most) {
+        throw argumentValueError(`the volume grows to no more than its maxSize of ${this.maxBytes}`)
+      }
+      this.#growTo(size)
     }
-    if (size !== undefined && size < geometry.sizeBytes) {
-      throw argumentValueError(
-        `the volume has ${geometry.sizeBytes} bytes: it does not grow to ${size}`,
-      )
-    }
-    if (this.maxBytes !== undefined && wanted > this.maxBytes) {
-      throw argumentValueError(`the volume grows to no more than its maxSize of ${this.maxBytes}`)
-    }
-    this.growTo(wanted)
+    this.roomTaken()
+  }
+
+  /** No more than this. */
+  get #most(): number {
+    return Math.min(this.maxBytes ?? this.#bytesMax, this.#bytesMax)
   }
 
   /**
    * Makes the volume `sizeBytes` long, rounded down to whole pages; by less than two pages it does not grow. Durable when
    * it returns.
-   * @throws PlinthError ERR_NO_SPACE, ERR_DEVICE_TOO_SMALL, ERR_DEVICE_IO; nothing has changed then
+   * @throws PlinthError ERR_NO_SPACE, ERR_DEVICE_TOO_SMALL, ERR_DEVICE_IO, ERR_BAD_BLOCKS; the volume is as it was then
    */
-  growTo(sizeBytes: number): void {
-    const { context, device, geometry, table } = this.#parts
-    const { log } = context
+  #growTo(sizeBytes: number): void {
+    const { context, geometry } = this.#parts
     const size = this.#aligned(sizeBytes)
     // Two tails that share a page would be one.
     if (size < geometry.sizeBytes + Math.max(TAIL_BYTES, this.#parts.alignBytes)) return
-    const step = log.diagnostics.begin('grow')
+    const { diagnostics } = context.log
+    const step = diagnostics.begin('grow')
+    try {
+      this.#lengthen(size)
+    } finally {
+      diagnostics.end(step)
+    }
+  }
+
+  #lengthen(size: number): void {
+    const { context, device, geometry, table } = this.#parts
+    const { log } = context
+    const { media } = log
     // 1. The device. A crash leaves a device that is longer than its volume.
-    if (size > device.sizeBytes) device.extend(size)
-    log.media.extend(Math.max(size, device.sizeBytes))
-    // 2. All of the volume as it will be.
-    this.#moveTail(geometryFor({ ...geometry, sizeBytes: size }))
+    device.extend(geometry.sizeBytes, size)
+    media.extend(Math.max(size, device.sizeBytes))
+    const next = geometryFor({ ...geometry, sizeBytes: size })
+    this.#refuseBad(next)
+    // 2. All of the volume as it will be. What is appended is written first: its block ends there.
+    log.settle()
+    this.#moveTail(next)
     // 3. It is longer: what was its tail is a chunk's to have, and what is behind it.
     table.addGranules()
-    this.#lengthenLog()
-    log.diagnostics.end(step)
+  }
+
+  /** Superblocks and anchors are written twice, or not at all. */
+  #refuseBad({ anchorCopyAt, sizeBytes }: Geometry): void {
+    const { badBlocks } = this.#parts.context.log.media
+    const bad =
+      badBlocks.within(0, HEAD_BYTES)[0] ??
+      badBlocks.within(anchorCopyAt, sizeBytes - anchorCopyAt)[0]
+    if (bad === undefined) return
+    throw new PlinthError(
+      'ERR_BAD_BLOCKS',
+      `the volume does not grow to ${sizeBytes} bytes: ${bad.length} bytes at ${bad.offset} are known to be bad, where its superblocks and anchors would be`,
+    )
   }
 
   /** The tail at its new place, then the first superblock, then none at the old place. */
@@ -145,6 +177,9 @@ export class Growth implements RoomMaker {
     const { media } = context.log
     const before = areas.tail
     areas.tail = mapTail(media, next, alignBytes)
+    // Nothing else is in the pages, whatever the device had there.
+    media.zero(areas.tail.mapping, areas.tail.superblockAt, PAGE_BYTES)
+    media.zero(areas.tail.mapping, areas.tail.anchorAt, PAGE_BYTES)
     // A crash up to here, or while the second superblock is written, leaves the volume with its old tail.
     areas.anchors.moveSecond(anchorPlace(areas.tail))
     media.fence()
@@ -170,18 +205,36 @@ export class Growth implements RoomMaker {
   }
 
   makeRoom(granules: number, align: number): boolean {
-    const { geometry, table } = this.#parts
+    const { geometry, table, device } = this.#parts
     if (this.maxBytes === undefined) return false
     const { granuleBytes, sizeBytes } = geometry
     // The tail's granule is free once it has moved, and so is a run before it.
     const start = Math.ceil(this.#freeEnd() / align) * align
-    const needed = (start + granules) * granuleBytes + TAIL_BYTES
+    const unit = Math.max(PAGE_BYTES, this.#parts.alignBytes)
+    const needed = alignUp((start + granules) * granuleBytes + TAIL_BYTES, unit)
+    const most = this.#aligned(this.#most)
+    if (needed > most) return false
     const step = this.#stepBytes === 0 ? Math.min(sizeBytes, STEP_BYTES_MAX) : this.#stepBytes
-    const most = Math.min(this.maxBytes, this.#bytesMax)
-    if (alignUp(needed, Math.max(PAGE_BYTES, this.#parts.alignBytes)) > most) return false
-    const wanted = Math.max(needed, sizeBytes + step)
-    this.growTo(alignUp(Math.min(wanted, most), Math.max(PAGE_BYTES, this.#parts.alignBytes)))
-    return table.granules.find(granules, align) !== -1
+    // What the device has already is taken as it is; no more than that of one that is no file.
+    const deviceBytes = this.#aligned(device.sizeBytes)
+    const wanted = Math.min(Math.max(needed, this.#aligned(sizeBytes + step)), most)
+    for (const size of [wanted, Math.min(most, deviceBytes), needed]) {
+      if (size < needed) continue
+      try {
+        this.#growTo(size)
+        return table.granules.find(granules, align) !== -1
+      } catch (error) {
+        const code = (error as Partial<PlinthError>).code
+        const isSmall = code === 'ERR_NO_SPACE' || code === 'ERR_DEVICE_TOO_SMALL'
+        if (!isSmall || (size === needed && code === 'ERR_NO_SPACE')) throw error
+      }
+    }
+    return false
+  }
+
+  /** Whoever wanted the room has it: the log may have of what is left. */
+  roomTaken(): void {
+    this.#lengthenLog()
   }
 
   /** First granule of the free run before the tail; the tail's first where there is none. */
@@ -197,16 +250,20 @@ export class Growth implements RoomMaker {
     if (extents.length === TABLE_EXTENTS_MAX) return false
     const { log } = context
     const { granules } = table
+    if (this.#hasBadHead) return false
     // As many as there are, or as there is room for: twice, the second as far off as can be.
     const doubled = Math.min(geometry.slots, SLOTS_MAX - geometry.slots) * CHUNK_SLOT.bytes
     let run = Math.floor(doubled / granuleBytes)
     let firstAt = -1
     let secondAt = -1
-    for (; run > 0; run = Math.floor(run / 2)) {
+    const find = () => {
       firstAt = granules.find(run)
       secondAt = granules.findLast(run)
-      if (firstAt !== -1 && firstAt + run <= secondAt) break
+      return firstAt !== -1 && firstAt + run <= secondAt
     }
+    // A volume that can grow does so before its table has a small part: there are not many.
+    if (run > 0 && !find()) this.makeRoom(2 * run, 1)
+    while (run > 0 && !find()) run = Math.floor(run / 2)
     if (run === 0) return false
     const extent = {
       slots: (run * granuleBytes) / CHUNK_SLOT.bytes,
@@ -231,6 +288,16 @@ export class Growth implements RoomMaker {
     return true
   }
 
+  /** A superblock that cannot be written twice stays as it is. */
+  get #hasBadHead(): boolean {
+    const { context, geometry } = this.#parts
+    const { badBlocks } = context.log.media
+    const { anchorCopyAt, sizeBytes } = geometry
+    return (
+      badBlocks.touches(0, HEAD_BYTES) || badBlocks.touches(anchorCopyAt, sizeBytes - anchorCopyAt)
+    )
+  }
+
   /** A log that its volume has outgrown is replaced, unless its length was chosen or no run is free for it. */
   #lengthenLog(): void {
     const { areas, alignBytes, context, geometry, table } = this.#parts
@@ -238,13 +305,20 @@ export class Growth implements RoomMaker {
     const { granuleBytes, logAt, logBytes } = geometry
     if ((this.#superblock.flags & SUPERBLOCK_FLAG.LOG_IS_CHOSEN) !== 0) return
     const wanted = defaultLog(geometry.sizeBytes)
-    if (wanted < LOG_TIMES * logBytes) return
+    if (wanted < LOG_TIMES * logBytes || this.#hasBadHead) return
     const granules = Math.ceil(wanted / granuleBytes)
     const start = table.granules.find(granules)
     if (start === -1) return
     const { media } = log
     const ring = { logAt: start * granuleBytes, logBytes: wanted }
-    const mapping = mapLog(media, ring, alignBytes)
+    if (media.badBlocks.touches(ring.logAt, wanted)) return
+    let mapping: Mapping
+    try {
+      mapping = mapLog(media, ring, alignBytes)
+    } catch {
+      // Not now: the log that is there serves.
+      return
+    }
     table.granules.take(start, granules)
     // 1. The new ring, empty; no record names its place.
     log.checkpoint()

@@ -7,6 +7,8 @@ import type { VolumeArea } from './areas.js'
 /** Where log and chunk table of a volume are. Bytes from the start of the device. */
 export interface VolumeLayout {
   readonly logOffset: number
+  /** Whether the length of the log was chosen: then it stays when the volume grows. */
+  readonly isLogChosen: boolean
   /** The extents of the chunk table: how many chunks each has slots for, and where its two copies are. */
   readonly tables: readonly {
     readonly slots: number
@@ -26,6 +28,8 @@ export interface VolumeInfo {
   readonly size: number
   /** Bytes of a granule. */
   readonly granule: number
+  /** Bytes by which it grows by itself at least; undefined for as many as it has. */
+  readonly growBy: number | undefined
   /** Bytes up to which it grows by itself; undefined when it does not, `Infinity` without limit. */
   readonly maxSize: number | undefined
   readonly layout: VolumeLayout

@@ -97,7 +97,8 @@ export function loadVolume(options: LoadOptions): Loaded {
   const started = performance.now()
   const { path, lifecycle, found, salvage = false } = options
   const { media, readOnly } = lifecycle
-  const { superblock, geometry } = found
+  const { geometry } = found
+  let { superblock } = found
   const diagnostics = new Diagnostics(lifecycle, { path, uuid: formatUuid(superblock.uuid) })
   const step = diagnostics.begin('recovery')
   if (geometry.granuleBytes % options.alignBytes !== 0) {
@@ -124,7 +125,15 @@ export function loadVolume(options: LoadOptions): Loaded {
   const read = readOnly ? replayToMemory(parts, salvage) : undefined
   const replayed: Replayed = read ?? replay(parts)
   // 2. The table, and the copies that are damaged or behind.
-  const table = new ChunkTable({ geometry, seed, extents, badBlocks: media.badBlocks })
+  const table = new ChunkTable({
+    geometry,
+    seed,
+    extents,
+    // Another list once the device is longer.
+    get badBlocks() {
+      return media.badBlocks
+    },
+  })
   let healed = anchors.damaged.filter(Boolean).length
   const home = new Home(media)
   const heal = (slot: number, from: 0 | 1) => {
@@ -136,8 +145,11 @@ export function loadVolume(options: LoadOptions): Loaded {
   const position = positionAfter(replayed.end, media.appendBytes, geometry)
   if (!readOnly) {
     home.persist()
-    if (found.isHealable && !hasBadSuperblock(media, geometry)) {
-      healed++
+    const isOpen = anchor.state === ANCHOR_STATE.OPEN
+    if ((isOpen || found.isHealable) && !hasBadSuperblock(media, geometry)) {
+      if (found.isHealable) healed++
+      // A growth that was cut short may have left a tail that is one change ahead: none of it counts any more.
+      if (isOpen) superblock = { ...superblock, sequence: superblock.sequence + 2 }
       writeSuperblocks(media, areas, superblock)
     }
     // 3. A new epoch: what is left of the old log never counts again, and nothing of it is needed.

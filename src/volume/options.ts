@@ -149,6 +149,10 @@ export function parseFormatOptions(options: FormatOptions | undefined) {
     if (logSize % PAGE_BYTES !== 0) throw rangeError(`logSize must be a multiple of ${PAGE_BYTES}`)
   }
   if (force !== undefined) checkBoolean(force, 'force')
+  const { maxSize } = options ?? {}
+  if (typeof maxSize === 'number' && size !== undefined && maxSize < size) {
+    throw argumentValueError(`maxSize must be at least the size of ${size} bytes, not ${maxSize}`)
+  }
   return {
     size,
     label: label === undefined ? new Uint8Array(0) : encodeText(label, 'label', LABEL_BYTES_MAX),

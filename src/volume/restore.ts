@@ -5,7 +5,7 @@
  *   format with the bit RESTORING ──▶ place or allocate, write ──▶ finish: close, superblocks without the bit
  */
 import { isDate } from 'node:util/types'
-import { checkInteger, checkOptions, describe } from '../base/arguments.js'
+import { checkBoolean, checkInteger, checkOptions, describe } from '../base/arguments.js'
 import { argumentTypeError, argumentValueError } from '../base/errors.js'
 import { alignDown, PAGE_BYTES } from '../base/units.js'
 import { Device } from '../device/device.js'
@@ -92,7 +92,7 @@ export function complete(
 function parseIdentity(
   like: unknown,
   format: FormatOptions,
-): Pick<Identity, 'uuid' | 'created'> & { shape?: Shape } {
+): Pick<Identity, 'uuid' | 'created'> & Partial<Pick<Identity, 'shape' | 'isLogChosen'>> {
   checkOptions(like, ['uuid', 'created', 'layout'], 'like')
   const { uuid, created, layout } = like as Partial<NonNullable<RestoreOptions['like']>>
   if (!isDate(created)) {
@@ -102,12 +102,15 @@ function parseIdentity(
   // The device has no place for a time before 1970.
   if (!(time >= 0)) throw argumentValueError('like.created must be a valid date from 1970 on')
   const identity = { uuid: parseUuid(uuid), created: time }
-  return layout === undefined ? identity : { ...identity, shape: parseLayout(layout, format) }
+  if (layout === undefined) return identity
+  const { isLogChosen } = layout as Partial<VolumeLayout>
+  if (isLogChosen !== undefined) checkBoolean(isLogChosen, 'like.layout.isLogChosen')
+  return { ...identity, shape: parseLayout(layout, format), isLogChosen: isLogChosen ?? false }
 }
 
 /** With the sizes that a layout is for. */
 function parseLayout(layout: unknown, { size, granule, logSize }: FormatOptions): Shape {
-  checkOptions(layout, ['logOffset', 'tables'], 'like.layout')
+  checkOptions(layout, ['logOffset', 'isLogChosen', 'tables'], 'like.layout')
   const { logOffset, tables } = layout as Partial<VolumeLayout>
   checkInteger(size, 'size', 1)
   checkInteger(granule, 'granule', 1)

@@ -3,6 +3,7 @@ import { PlinthError } from '../base/errors.js'
 import { type Offset, PAGE_BYTES } from '../base/units.js'
 import type { Readable } from '../check/inspection.js'
 import { findIntruder, nameBoth } from '../check/intruder.js'
+import { likelyTails, newestTail } from '../check/tails.js'
 import { ANCHOR, ANCHOR_STATE, decodeAnchor } from '../layout/anchor.js'
 import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT } from '../layout/geometry.js'
 import { followSuperblock, unwritableFeatures } from '../layout/refusal.js'
@@ -63,15 +64,10 @@ export function findSuperblock(
   const first = read(SUPERBLOCK_AT, 0)
   // The first copy tells where the second is. A torn one still does: the word with the size is the old one or the
   // new one, and while the first is written there is a second for each. Else it is at the device's end.
-  const ends =
-    typeof first === 'string' ? [toldBy(device, sizeBytes), sizeBytes] : [first.sizeBytes]
-  let second: Superblock | SuperblockDefect = 'no-magic'
-  for (const end of ends) {
-    const at = secondSuperblockAt(end)
-    if (at === undefined || at + PAGE_BYTES > sizeBytes) continue
-    second = read(at, 1)
-    if (typeof second !== 'string' && secondSuperblockAt(second.sizeBytes) === at) break
-  }
+  const second =
+    typeof first === 'string'
+      ? withoutFirst(device, read)
+      : readSecond(device, secondSuperblockAt(first.sizeBytes), read)
   const superblock =
     typeof first === 'string' || (typeof second !== 'string' && isLaterSuperblock(second, first))
       ? second
@@ -112,13 +108,27 @@ export function findSuperblock(
   return { superblock, geometry, isHealable: unreadable === undefined && !areSame }
 }
 
-/** The size that a damaged first copy says, which may be anything. */
-function toldBy(device: Readable, otherwise: number): number {
+type ReadCopy = (at: Offset, copy: 0 | 1) => Superblock | SuperblockDefect
+
+function readSecond(
+  { sizeBytes }: Readable,
+  at: Offset | undefined,
+  read: ReadCopy,
+): Superblock | SuperblockDefect {
+  return at !== undefined && at + PAGE_BYTES <= sizeBytes ? read(at, 1) : 'no-magic'
+}
+
+/** The second copy of a volume whose first is damaged, or cannot be read. */
+function withoutFirst(device: Readable, read: ReadCopy): Superblock | SuperblockDefect {
+  const { sizeBytes } = device
   try {
-    return SUPERBLOCK.read(device.read(SUPERBLOCK_AT, PAGE_BYTES)).sizeBytes
+    const told = SUPERBLOCK.read(device.read(SUPERBLOCK_AT, PAGE_BYTES)).sizeBytes
+    const tail = newestTail(device, likelyTails(device, told))
+    if (tail !== undefined) return tail.superblock
   } catch {
-    return otherwise
+    // Then the device's end alone.
   }
+  return readSecond(device, secondSuperblockAt(sizeBytes), read)
 }
 
 /** A device with a page cache before it. */

@@ -74,7 +74,7 @@ describe('a file that is made without a size', () => {
         } catch (error) {
           assert.ok(error instanceof PlinthError)
           assert.equal(error.code, 'ERR_NO_SPACE')
-          assert.match(error.message, /grows to no more than its maxSize of 8388608/)
+          assert.match(error.message, /grows to no more than its device and its maxSize of 8388608/)
           assert.ok(i >= 6, `${i} chunks`)
           account(volume)
           return

@@ -48,6 +48,7 @@ for (const at of places) {
             label,
             size: 2 * MIB,
             granule: 8192,
+            growBy: undefined,
             maxSize: undefined,
             granularity: at.granularity,
             backend: at.backend,

@@ -283,7 +283,8 @@ function demandSense({ about, chunks }: Dump): void {
   const names = chunks.flatMap(({ name }) => name ?? [])
   assert.equal(new Set(names).size, names.length)
   assert.ok(about.size / about.granule <= 2 ** 32)
-  const { logOffset, tables, ...others } = about.layout
+  const { logOffset, isLogChosen, tables, ...others } = about.layout
+  assert.equal(typeof isLogChosen, 'boolean')
   assert.deepEqual(others, {})
   assert.ok(tables.length >= 1 && tables.length <= 32)
   assert.ok(tables.every((table) => Object.keys(table).length === 3))

@@ -97,6 +97,8 @@ const FIELDS: { readonly [name in keyof DumpedVolume]: (value: unknown) => boole
   granule: isCount,
   logSize: isCount,
   layout: isLayout,
+  maxSize: (value) => value === undefined || isCount(value),
+  growBy: (value) => value === undefined || isCount(value),
   chunks: isCount,
   bytes: isCount,
   heaps: isCount,
@@ -110,9 +112,11 @@ function parseVolume(frame: Frame): DumpedVolume {
     return [name, told[name]]
   })
   const about: DumpedVolume = Object.fromEntries(fields)
-  const { size, granule, logSize, chunks, bytes, heaps } = about
+  const { size, granule, logSize, maxSize, growBy, chunks, bytes, heaps } = about
   const isSane =
     size >= LIMIT.VOLUME_MIN &&
+    (maxSize === undefined || maxSize >= size) &&
+    (growBy === undefined || growBy >= PAGE_BYTES) &&
     logSize >= LIMIT.LOG_MIN &&
     logSize <= LIMIT.LOG &&
     logSize % PAGE_BYTES === 0 &&
@@ -131,9 +135,10 @@ function parseVolume(frame: Frame): DumpedVolume {
 
 /** Of what kind it is; whether it can be is known with the sizes. */
 function isLayout(layout: unknown): layout is VolumeLayout {
-  const { logOffset, tables } = (layout ?? {}) as Partial<VolumeLayout>
+  const { logOffset, isLogChosen, tables } = (layout ?? {}) as Partial<VolumeLayout>
   return (
     isCount(logOffset) &&
+    typeof isLogChosen === 'boolean' &&
     Array.isArray(tables) &&
     tables.length > 0 &&
     tables.length <= LIMIT.TABLES &&
@@ -159,8 +164,12 @@ function isPossible({ size, granule, logSize, layout: { logOffset, tables } }: D
   return all <= LIMIT.CHUNKS && reached <= volumeBytes - LIMIT.END
 }
 
-function copyOf({ logOffset, tables }: VolumeLayout): VolumeLayout {
-  return { logOffset, tables: tables.map(({ slots, first, second }) => ({ slots, first, second })) }
+function copyOf({ logOffset, isLogChosen, tables }: VolumeLayout): VolumeLayout {
+  return {
+    logOffset,
+    isLogChosen,
+    tables: tables.map(({ slots, first, second }) => ({ slots, first, second })),
+  }
 }
 
 /** Adds the chunks of a frame, each behind the one before it and within the volume. */

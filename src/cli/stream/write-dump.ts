@@ -13,6 +13,9 @@ export interface DumpedVolume {
   readonly logSize: number
   /** Where log and chunk table are: chunks keep their offsets only on a volume where they are there too. */
   readonly layout: VolumeLayout
+  /** How far it grows by itself, and by how much; undefined for not at all, and for as much as it has. */
+  readonly maxSize: number | undefined
+  readonly growBy: number | undefined
   readonly chunks: number
   /** Bytes of all chunks. */
   readonly bytes: number
@@ -116,7 +119,7 @@ function isZero(bytes: Buffer, from: number, to: number): boolean {
 }
 
 export function aboutVolume(volume: Volume, heaps: number): DumpedVolume {
-  const { uuid, label, created, size, granule, layout } = volume.info
+  const { uuid, label, created, size, granule, layout, maxSize, growBy } = volume.info
   const { logBytes, usedBytes, chunks } = volume.stats()
   return {
     uuid,
@@ -126,6 +129,9 @@ export function aboutVolume(volume: Volume, heaps: number): DumpedVolume {
     granule,
     logSize: logBytes,
     layout,
+    // JSON knows no infinity.
+    maxSize: maxSize && Math.min(maxSize, Number.MAX_SAFE_INTEGER),
+    growBy,
     chunks,
     bytes: usedBytes,
     heaps,

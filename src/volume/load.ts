@@ -150,7 +150,7 @@ export function loadVolume(options: LoadOptions): Loaded {
       if (found.isHealable) healed++
       // A growth that was cut short may have left a tail that is one change ahead: none of it counts any more.
       if (isOpen) superblock = { ...superblock, sequence: superblock.sequence + 2 }
-      writeSuperblocks(media, areas, superblock)
+      writeSuperblocks(media, areas, superblock, found.source)
     }
     // 3. A new epoch: what is left of the old log never counts again, and nothing of it is needed.
     areas.anchors.write({

@@ -77,13 +77,13 @@ export function complete(
     readOnly: false,
   })
   try {
-    const { superblock, geometry } = findSuperblock(device, path, false, true)
+    const { superblock, geometry, source } = findSuperblock(device, path, false, true)
     if (formatUuid(superblock.uuid) !== uuid) throw switched(path)
     const media = device.media(geometry.sizeBytes)
     const areas = mapAreas(media, geometry, volumeSeed(superblock.uuid), device.alignBytes)
     const incompatible = superblock.incompatible & ~INCOMPATIBLE.RESTORING
-    // The second copy, then the first, which counts: a crash between the two leaves it incomplete.
-    writeSuperblocks(media, areas, { ...superblock, incompatible })
+    // The one that counts last: a crash between the two leaves it incomplete.
+    writeSuperblocks(media, areas, { ...superblock, incompatible }, source)
   } finally {
     device.close()
   }

@@ -25,6 +25,8 @@ import type { End } from './areas.js'
 export interface Found {
   readonly superblock: Superblock
   readonly geometry: Geometry
+  /** Which copy counts: the other is written first, when they are. */
+  readonly source: 0 | 1
   /** Whether one copy is to be written from the other: it is damaged, and the device can read and write both. */
   readonly isHealable: boolean
 }
@@ -105,7 +107,8 @@ export function findSuperblock(
   }
   const areSame =
     typeof first !== 'string' && typeof second !== 'string' && isSameSuperblock(first, second)
-  return { superblock, geometry, isHealable: unreadable === undefined && !areSame }
+  const source = superblock === first ? 0 : 1
+  return { superblock, geometry, source, isHealable: unreadable === undefined && !areSame }
 }
 
 type ReadCopy = (at: Offset, copy: 0 | 1) => Superblock | SuperblockDefect
@@ -173,18 +176,20 @@ function wasClosed(device: Readable, { superblock, geometry }: Found): boolean {
 }
 
 /**
- * Writes both copies, durably: the second, then the first, with a fence between, so that one is whole at any
- * instant. Two fences.
+ * Writes both copies, durably, with a fence between, so that one is whole at any instant: the one that counts, the
+ * `source`, is written last. Two fences.
  */
 export function writeSuperblocks(
   media: Media,
   { head, tail }: { readonly head: End; readonly tail: End },
   superblock: Omit<Superblock, 'checksum' | 'magic' | 'copy'>,
+  source: 0 | 1 = 0,
 ): void {
-  for (const [copy, { mapping, superblockAt }] of [
-    [1, tail],
+  const both = [
     [0, head],
-  ] as const) {
+    [1, tail],
+  ] as const
+  for (const [copy, { mapping, superblockAt }] of [both[1 - source]!, both[source]]) {
     media.write(mapping, superblockAt, encodeSuperblock({ ...superblock, copy }))
     media.fence()
   }

@@ -89,15 +89,16 @@ function useHalfFull(made: SparseVolume): Used {
   const lengths = scattered(2 ** 16, 8)
   const live: Chunk[] = []
   const rest: Chunk[] = []
-  const { dataBytes } = volume.stats()
-  let left = dataBytes / GRANULE_BYTES
-  while (left >= 8) {
+  // The table grows with them, and takes some.
+  const fits = () => volume.stats().largestFreeBytes >= 8 * GRANULE_BYTES
+  let taken = 0
+  while (fits()) {
     volume.transact(() => {
-      for (let i = 0; i < 64 && left >= 8; i++) {
+      for (let i = 0; i < 64 && fits(); i++) {
         const granules = 1 + lengths[(live.length + rest.length) % lengths.length]!
         const chunk = volume.allocate({ size: granules * GRANULE_BYTES })
-        left -= granules
-        if (lengths[left % lengths.length]! < 4) live.push(chunk)
+        taken += granules
+        if (lengths[taken % lengths.length]! < 4) live.push(chunk)
         else rest.push(chunk)
       }
     })

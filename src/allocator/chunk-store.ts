@@ -320,7 +320,7 @@ export class ChunkStore implements ChunkKeeper {
   cancel(chunk: Chunk): void {
     const { mapping } = insideOf(chunk)
     // What the log says of its bytes must not be replayed over those of the next owner.
-    if (mapping !== undefined && this.log.home.hasPending(mapping)) this.log.checkpoint()
+    if (mapping !== undefined && this.log.dirtyUnits.hasDirty(mapping)) this.log.checkpoint()
     this.finishFree(chunk)
   }
 
@@ -335,7 +335,7 @@ export class ChunkStore implements ChunkKeeper {
     this.#open[inside.slot] = undefined
     const kept = mapping ?? this.#takeWarm(chunk.id)
     if (kept !== undefined) {
-      this.log.home.forget(kept)
+      this.log.dirtyUnits.forget(kept)
       this.log.media.unmap(kept)
     }
     this.table.release(inside.slot)
@@ -378,12 +378,12 @@ export class ChunkStore implements ChunkKeeper {
   unmapIdle(chunk: Chunk): boolean {
     const inside = insideOf(chunk)
     const { mapping } = inside
-    const { home, media } = this.log
+    const { dirtyUnits, media } = this.log
     if (mapping === undefined || inside.state !== 'live') return false
-    if (inside.exposed || home.hasPending(mapping)) return false
+    if (inside.exposed || dirtyUnits.hasDirty(mapping)) return false
     inside.mapping = undefined
     inside.usable = undefined
-    home.forget(mapping)
+    dirtyUnits.forget(mapping)
     media.unmap(mapping)
     return true
   }
@@ -426,7 +426,7 @@ export class ChunkStore implements ChunkKeeper {
   #flushStores(chunk: Chunk): boolean {
     const { mapping, exposed } = insideOf(chunk)
     if (mapping === undefined || !this.#lifecycle.mayWrite) return false
-    if (!exposed && !this.log.home.hasPending(mapping)) return false
+    if (!exposed && !this.log.dirtyUnits.hasDirty(mapping)) return false
     this.log.flushStores(mapping)
     return true
   }

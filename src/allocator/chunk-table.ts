@@ -12,7 +12,7 @@ import { isUtf8 } from 'node:buffer'
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
 import type { GranuleIndex } from '../base/units.js'
-import type { SlotCounts } from '../layout/anchor.js'
+import type { SlotCounts } from '../layout/checkpoint-header.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
@@ -67,7 +67,7 @@ export class ChunkTable {
   #slotsUsed = 0
   #chunks = 0
   /** Granules with known bad blocks that no chunk has: neither free nor anybody's. */
-  readonly keptOut = new Set<GranuleIndex>()
+  readonly quarantined = new Set<GranuleIndex>()
   /** Slots below `#slotsSeen` that were never written, when they were last looked at. */
   readonly #holes: number[] = []
   #slotsSeen = 0
@@ -95,7 +95,7 @@ export class ChunkTable {
     return this.#chunks
   }
 
-  /** For the anchor; valid until the next call. A slot that was taken in memory alone, below one that was written, is a hole. */
+  /** For the checkpoint header; valid until the next call. A slot that was taken in memory alone, below one that was written, is a hole. */
   slotCounts(): SlotCounts {
     const holes = this.#holes
     for (; this.#slotsSeen < this.#slotsUsed; this.#slotsSeen++) holes.push(this.#slotsSeen)
@@ -140,26 +140,27 @@ export class ChunkTable {
   }
 
   /**
-   * Reads the slots that were ever used, as the anchor tells or the log (`logged`), and makes the
-   * indexes. Where one copy is damaged or behind, the other counts: `heal` is called with the slot, and
+   * Reads the slots that were ever used, as the checkpoint header tells or the log (`logged`), and makes the
+   * indexes. Where one copy is damaged or behind, the other counts: `repair` is called with the slot, and
    * which copy to take the place of which, when all was read. With `salvage`, for readers, slots that are
    * damaged or contradict those before them are left out.
    * @returns how many were left out or are lost
    * @throws PlinthError ERR_VOLUME_CORRUPT when both copies of a slot are damaged or gone, or chunks contradict each other.
    */
   load(
-    anchor: SlotCounts,
+    header: SlotCounts,
     logged: number,
-    heal: (slot: number, from: 0 | 1) => void,
+    repair: (slot: number, from: 0 | 1) => void,
     salvage = false,
   ): number {
     const { geometry } = this.#places
     const copies = this.copies
-    const slotsUsed = Math.max(anchor.slotsUsed, logged)
-    if (slotsUsed > geometry.slots) throw corrupt(`the anchor names ${slotsUsed} chunk slots`)
+    const slotsUsed = Math.max(header.slotsUsed, logged)
+    if (slotsUsed > geometry.slots)
+      throw corrupt(`the checkpoint header names ${slotsUsed} chunk slots`)
     this.#slotsUsed = this.#slotsSeen = slotsUsed
     const used: number[] = []
-    const wounds: [slot: number, from: 0 | 1][] = []
+    const toRepair: [slot: number, from: 0 | 1][] = []
     let leftOut = 0
     const refuse = (what: string) => {
       if (!salvage) throw corrupt(what)
@@ -183,7 +184,7 @@ export class ChunkTable {
         refuse(`both copies of chunk slot ${slot} are damaged`)
       } else {
         const isDifferent = versionOfSlot(first) !== versionOfSlot(second)
-        if (isDifferent && !copies.isBad(slot, winner === 0 ? 1 : 0)) wounds.push([slot, winner])
+        if (isDifferent && !copies.isBad(slot, winner === 0 ? 1 : 0)) toRepair.push([slot, winner])
         if (values === 'unused') this.#holes.push(slot)
         else {
           const { generation, version, state, start, granules } = values!
@@ -198,9 +199,9 @@ export class ChunkTable {
       }
       slot++
     }
-    const holes = this.#holes.findLastIndex((slot) => slot < anchor.slotsUsed) + 1
-    if (holes > anchor.holes) {
-      const lost = holes - anchor.holes
+    const holes = this.#holes.findLastIndex((slot) => slot < header.slotsUsed) + 1
+    if (holes > header.holes) {
+      const lost = holes - header.holes
       refuse(`${lost} chunk slots are empty in both copies: chunks were lost`)
       leftOut += lost - 1
     }
@@ -209,7 +210,7 @@ export class ChunkTable {
     this.#sortByPlace(used)
     this.#findFree(used, refuse)
     this.#keepOut(0, geometry.granules)
-    for (const [slot, from] of wounds) heal(slot, from)
+    for (const [slot, from] of toRepair) repair(slot, from)
     return leftOut
   }
 
@@ -248,7 +249,7 @@ export class ChunkTable {
       for (let granule = Math.floor(bad.offset / granuleBytes); granule < end; granule++) {
         if (!this.granules.isFree(granule, 1)) continue
         this.granules.take(granule, 1)
-        this.keptOut.add(granule)
+        this.quarantined.add(granule)
       }
     }
   }

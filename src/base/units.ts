@@ -9,8 +9,8 @@ type Unit<K extends string> = number & { readonly [kind]?: K }
 export type Offset = Unit<'Offset'>
 /** Granules from the start of the volume's data area. */
 export type GranuleIndex = Unit<'GranuleIndex'>
-/** Bytes ever appended to the log of this volume: monotonic, never reused. */
-export type LogPosition = Unit<'LogPosition'>
+/** Log sequence number: bytes ever appended to the log of this volume, monotonic, never reused. */
+export type Lsn = Unit<'Lsn'>
 
 export const KIB = 1024
 export const MIB = 1024 * 1024

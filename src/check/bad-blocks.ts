@@ -1,11 +1,11 @@
 /**
  * Known bad blocks of the device, and pages that this check could not read, against what the volume has there.
- * They were read as zeros, so what stood there is reported as damaged too; nothing mends it before the
+ * They were read as zeros, so what stood there is reported as damaged too; nothing repairs it before the
  * blocks are cleared. Opening goes around those that are known alone.
  */
 import { PAGE_BYTES } from '../base/units.js'
 import { CHUNK_SLOT } from '../layout/chunk-slot.js'
-import { ANCHOR_AT, type Geometry, granuleToOffset, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { CHECKPOINT_AT, type Geometry, granuleToOffset, SUPERBLOCK_AT } from '../layout/geometry.js'
 import type { Place, Problem, Severity } from './finding.js'
 import type { Inspection } from './inspection.js'
 
@@ -67,7 +67,7 @@ function cannotRead(bytes: number, place: Place, severity: Severity, where: stri
 }
 
 function metadataOf(geometry: Geometry): Part[] {
-  const { logAt, logBytes, extents, anchorCopyAt, superblockCopyAt } = geometry
+  const { logAt, logBytes, extents, checkpointCopyAt, superblockCopyAt } = geometry
   const twice = (copy: 0 | 1, at: number, length: number, area: 'superblock' | 'chunk-table') => ({
     at,
     length,
@@ -75,16 +75,16 @@ function metadataOf(geometry: Geometry): Part[] {
     place: { area, copy },
     meaning: 'in metadata that is used from its other copy',
   })
-  const anchor = (copy: 0 | 1, at: number) => ({
+  const header = (copy: 0 | 1, at: number) => ({
     at,
     length: PAGE_BYTES,
     severity: 'error' as const,
-    place: { area: 'anchor' as const, copy },
-    meaning: 'in an anchor: the volume can only be read',
+    place: { area: 'checkpoint-header' as const, copy },
+    meaning: 'in a checkpoint header: the volume can only be read',
   })
   return [
     twice(0, SUPERBLOCK_AT, PAGE_BYTES, 'superblock'),
-    anchor(0, ANCHOR_AT),
+    header(0, CHECKPOINT_AT),
     ...extents.flatMap(({ slots, firstAt, secondAt }) => [
       twice(0, firstAt, slots * CHUNK_SLOT.bytes, 'chunk-table'),
       twice(1, secondAt, slots * CHUNK_SLOT.bytes, 'chunk-table'),
@@ -96,7 +96,7 @@ function metadataOf(geometry: Geometry): Part[] {
       place: { area: 'log' },
       meaning: 'in the log: the volume does not open',
     },
-    anchor(1, anchorCopyAt),
+    header(1, checkpointCopyAt),
     twice(1, superblockCopyAt, PAGE_BYTES, 'superblock'),
   ]
 }

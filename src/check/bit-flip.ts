@@ -7,66 +7,59 @@
  */
 import { countBits } from '../base/bits.js'
 import { crc32c } from '../base/checksum.js'
-import { KIB, type LogPosition, WORD } from '../base/units.js'
+import { KIB, type Lsn, WORD } from '../base/units.js'
 import { RECORD_ALIGN, RECORD_HEADER_BYTES, RECORD_SKIP } from '../layout/record.js'
 import { isRecord, type LogBytes } from '../log/replay.js'
 
 /** A byte of the ring as it should be. */
-export interface Mended {
+export interface RepairedByte {
   /** Where in the ring. */
   readonly at: number
   readonly byte: number
 }
 
 /** Of all that a torn record of this length may be, one in 4096 has a checksum that some flipped bit makes right. */
-const MENDED_BYTES_MAX = 64 * KIB
+const REPAIRED_BYTES_MAX = 64 * KIB
 
 const BYTES_AT = 4
-const POSITION_AT = 8
+const LSN_AT = 8
 
-export function findFlippedBit(log: LogBytes, position: LogPosition): Mended | undefined {
+export function findFlippedBit(log: LogBytes, lsn: Lsn): RepairedByte | undefined {
   const { bytes } = log
-  const at = position % log.geometry.logBytes
+  const at = lsn % log.geometry.logBytes
   for (const flag of [0, RECORD_SKIP]) {
-    const bit = flippedBit(log, at, position, flag)
+    const bit = flippedBit(log, at, lsn, flag)
     if (bit === undefined) continue
     const byteAt = at + (bit >>> 3)
     const found = bytes[byteAt]!
     const byte = found ^ (1 << (bit & 7))
     bytes[byteAt] = byte
-    const isMended = isRecord(log, position)
+    const isRepaired = isRecord(log, lsn)
     bytes[byteAt] = found
-    if (isMended) return { at: byteAt, byte }
+    if (isRepaired) return { at: byteAt, byte }
   }
   return undefined
 }
 
 /** Number of the flipped bit within the record, taken for a skip record or for none. */
-function flippedBit(
-  log: LogBytes,
-  at: number,
-  position: LogPosition,
-  flag: number,
-): number | undefined {
+function flippedBit(log: LogBytes, at: number, lsn: Lsn, flag: number): number | undefined {
   const { bytes } = log
   const header = bytes.slice(at, at + RECORD_HEADER_BYTES)
   const view = new DataView(header.buffer)
   const stored = view.getUint32(0, true)
   const recordBytes = view.getUint32(BYTES_AT, true)
-  const low = position >>> 0
-  const high = ((position - low) / WORD) | flag
-  const lowFlips = view.getUint32(POSITION_AT, true) ^ low
-  const highFlips = view.getUint32(POSITION_AT + 4, true) ^ high
+  const low = lsn >>> 0
+  const high = ((lsn - low) / WORD) | flag
+  const lowFlips = view.getUint32(LSN_AT, true) ^ low
+  const highFlips = view.getUint32(LSN_AT + 4, true) ^ high
   if (countBits(lowFlips) + countBits(highFlips) > 1) return undefined
-  view.setUint32(POSITION_AT, low, true)
-  view.setUint32(POSITION_AT + 4, high, true)
+  view.setUint32(LSN_AT, low, true)
+  view.setUint32(LSN_AT + 4, high, true)
   if (lowFlips !== 0 || highFlips !== 0) {
     if (checksumsOf(log, at, header, [recordBytes], flag).get(recordBytes) !== stored) {
       return undefined
     }
-    return lowFlips !== 0
-      ? POSITION_AT * 8 + bitOf(lowFlips)
-      : (POSITION_AT + 4) * 8 + bitOf(highFlips)
+    return lowFlips !== 0 ? LSN_AT * 8 + bitOf(lowFlips) : (LSN_AT + 4) * 8 + bitOf(highFlips)
   }
   const others = Array.from({ length: 32 }, (_, bit) => (recordBytes ^ (1 << bit)) >>> 0)
   const checksums = checksumsOf(log, at, header, [recordBytes, ...others], flag)
@@ -100,7 +93,7 @@ function checksumsOf(
       continue
     if (flag !== 0 && length % RECORD_ALIGN !== 0) continue
     const end = flag === 0 ? length : RECORD_HEADER_BYTES
-    if (end > MENDED_BYTES_MAX) continue
+    if (end > REPAIRED_BYTES_MAX) continue
     view.setUint32(BYTES_AT, length, true)
     body = crc32c(body, bytes, at + done, at + end)
     done = end

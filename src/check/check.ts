@@ -1,6 +1,7 @@
 /** The check: its steps, in order. Each stands on what those before it have made out. */
-import { checkAnchors } from './anchors.js'
+
 import { checkBadBlocks } from './bad-blocks.js'
+import { checkCheckpoints } from './checkpoint-headers.js'
 import { checkDirectory } from './directory.js'
 import {
   FINDINGS_MAX,
@@ -21,7 +22,7 @@ type Step = (inspection: Inspection) => Iterable<Problem>
 
 const STEPS: readonly Step[] = [
   checkSuperblocks,
-  checkAnchors,
+  checkCheckpoints,
   checkLog,
   checkTable,
   checkDirectory,
@@ -64,7 +65,7 @@ export interface OpenVolume extends Memory {
 
 export interface Checked {
   readonly findings: Finding[]
-  /** What would mend them, in the order in which it may be written. */
+  /** What would repair them, in the order in which it may be written. */
   readonly fixes: PlannedFix[]
   readonly inspection: Inspection
 }
@@ -84,7 +85,7 @@ export function checkDevice(device: Readable, open?: OpenVolume, takesBack = fal
   const findings: Finding[] = []
   const fixes: PlannedFix[] = []
   for (const { fixes: all = [], ...finding } of problems.told()) {
-    // What would be written to a bad block, or to what cannot be read, mends nothing.
+    // What would be written to a bad block, or to what cannot be read, repairs nothing.
     // The bytes of many slots are not made to be asked for their length alone.
     const { badBlocks } = inspection.device
     const its = badBlocks.isEmpty

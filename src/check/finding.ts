@@ -1,8 +1,8 @@
 /**
  * What `check` reports: a finding says what is wrong, where, how bad it is, and whether `repair` can
- * mend it from what else is on the device.
+ * repair it from what else is on the device.
  *
- *   info      nothing is wrong: what a crash leaves and opening the volume settles
+ *   info      nothing is wrong: what a crash leaves and opening the volume puts right
  *   warning   something is damaged; the volume still has everything, or may have
  *   error     the volume does not open, or something is lost
  */
@@ -22,9 +22,10 @@ export const FINDING_CODES = {
   'restore-incomplete': 'a restore to this volume did not end',
   'geometry-impossible': 'the superblock describes a volume that cannot be',
   'device-truncated': 'the device is smaller than the volume on it',
-  'anchor-damaged': 'a copy of the anchor does not pass its checksum or makes no sense',
-  'anchor-behind': 'one copy of the anchor is older: a crash came between the two',
-  'anchor-impossible': 'the anchor contradicts the size of the volume',
+  'checkpoint-damaged':
+    'a copy of the checkpoint header does not pass its checksum or makes no sense',
+  'checkpoint-behind': 'one copy of the checkpoint header is older: a crash came between the two',
+  'checkpoint-impossible': 'the checkpoint header contradicts the size of the volume',
   'not-closed': 'the last user did not close the volume; opening it replays the log',
   'log-entry-impossible': 'a record with a valid checksum says what no record can say',
   'log-damaged': 'a record that was durable is damaged',
@@ -63,7 +64,14 @@ export type FindingCode = keyof typeof FINDING_CODES
 /** How bad a finding is: nothing wrong, damaged but whole, or lost. */
 export type Severity = 'info' | 'warning' | 'error'
 /** The part of a volume that a finding is about. */
-export type Area = 'device' | 'superblock' | 'anchor' | 'log' | 'chunk-table' | 'heap' | 'memory'
+export type Area =
+  | 'device'
+  | 'superblock'
+  | 'checkpoint-header'
+  | 'log'
+  | 'chunk-table'
+  | 'heap'
+  | 'memory'
 
 /** Where a finding is. */
 export interface Place {
@@ -83,11 +91,11 @@ export interface Finding {
   readonly message: string
   /** How many it stands for, where that is more than one: slots side by side, and what is not told one by one. */
   readonly count?: number
-  /** Whether `repair` can mend it without losing anything. */
+  /** Whether it can be repaired without losing anything. */
   readonly fixable: boolean
 }
 
-/** A write that mends something. */
+/** A write that repairs something. */
 export interface Fix {
   readonly code: FindingCode
   readonly place: Place
@@ -103,7 +111,7 @@ export interface PlannedFix extends Fix {
   readonly bytes: Uint8Array
 }
 
-/** A finding as a step of the check gives it, with the writes that would mend it. */
+/** A finding as a step of the check gives it, with the writes that would repair it. */
 export interface Problem extends Omit<Finding, 'fixable'> {
   readonly fixes?: readonly PlannedFix[]
 }

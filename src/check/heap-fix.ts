@@ -1,4 +1,4 @@
-/** Writes that mend a heap. It is kept once: they write what is certain, or give something up. */
+/** Writes that repair a heap. It is kept once: they write what is certain, or give something up. */
 import type { Offset } from '../base/units.js'
 import type { FindingCode, Place, PlannedFix } from './finding.js'
 import type { Inspection } from './inspection.js'

@@ -124,14 +124,14 @@ function* checkHeader(inspection: Inspection, member: Member): Iterable<Problem>
     return
   }
   if (header === 'damaged') {
-    const mended = mendHeader(inspection, id, bytes)
-    header = mended === undefined ? 'damaged' : decode(mended)
+    const repaired = repairHeader(inspection, id, bytes)
+    header = repaired === undefined ? 'damaged' : decode(repaired)
     yield {
       code: 'heap-damaged',
       severity: 'error',
       place,
       message: `the header of ${who} is damaged: it cannot be opened`,
-      fixes: mended === undefined ? [] : headerFixes(inspection, offset, bytes, mended),
+      fixes: repaired === undefined ? [] : headerFixes(inspection, offset, bytes, repaired),
     }
     if (typeof header === 'string') return
   }
@@ -162,7 +162,7 @@ function slabChunk(
 }
 
 /** The header as it was, where that is certain: one bit is flipped back, or all but the classes is known and those are the default ones. */
-function mendHeader(
+function repairHeader(
   { seed, geometry }: Inspection,
   id: number,
   bytes: Uint8Array,
@@ -170,9 +170,9 @@ function mendHeader(
   const stored = new DataView(bytes.buffer).getUint32(CHECKSUM_AT, true)
   const bit = flippedBitOf(heapHeaderChecksum(bytes, seed) ^ stored, CHECKSUM_AT, bytes.length)
   if (bit !== undefined) {
-    const mended = bytes.slice()
-    mended[bit >>> 3]! ^= 1 << (bit & 7)
-    return typeof decodeHeapHeader(mended, seed) === 'string' ? undefined : mended
+    const repaired = bytes.slice()
+    repaired[bit >>> 3]! ^= 1 << (bit & 7)
+    return typeof decodeHeapHeader(repaired, seed) === 'string' ? undefined : repaired
   }
   const { granuleBytes } = geometry!
   const unitBytes = unitBytesFor(granuleBytes)
@@ -187,19 +187,19 @@ function headerFixes(
   inspection: Inspection,
   offset: Offset,
   bytes: Uint8Array,
-  mended: Uint8Array,
+  repaired: Uint8Array,
 ): PlannedFix[] {
   const stretches = [
     [0, HEAP_ROOT_AT],
-    [HEAP_ROOT_AT + 8, mended.length],
+    [HEAP_ROOT_AT + 8, repaired.length],
   ] as const
   return stretches.flatMap(([from, to]) => {
-    const [first, end] = difference(bytes, mended, from, to)
+    const [first, end] = difference(bytes, repaired, from, to)
     if (first === end) return []
     return heapFix(inspection, {
       code: 'heap-damaged',
       offset: offset + first,
-      bytes: mended.slice(first, end),
+      bytes: repaired.slice(first, end),
       message: `the header of the heap at offset ${offset} is made what its checksum says`,
       drops: false,
     })

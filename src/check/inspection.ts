@@ -2,14 +2,15 @@
  * One look at a volume: the device's bytes, and what the steps of the check have made out so far.
  * Each step fills in what the next one stands on; where it cannot, those behind it have nothing to do.
  *
- *   superblocks ─▶ geometry ─▶ anchors ─▶ anchor ─▶ log ─▶ loggedSlots, changes ─▶ table ─▶ chunks ─▶ directory, heaps
+ *   superblocks ─▶ geometry ─▶ checkpoint headers ─▶ checkpointHeader ─▶ log
+ *     ─▶ loggedSlots, changes ─▶ table ─▶ chunks ─▶ directory, heaps
  *
  * Nothing here writes. What the log says is put over the bytes in memory, as recovery would on the device.
  */
 import type { Offset } from '../base/units.js'
 import type { SizeClasses } from '../heap/size-classes.js'
 import type { FoundSlab } from '../heap/slab-reader.js'
-import type { Anchor } from '../layout/anchor.js'
+import type { CheckpointHeader } from '../layout/checkpoint-header.js'
 import type { ChunkSlot } from '../layout/chunk-slot.js'
 import type { Geometry } from '../layout/geometry.js'
 import type { SlabShape } from '../layout/heap.js'
@@ -51,7 +52,7 @@ export interface FoundSlabChunk extends SlabShape {
   isSound: boolean
 }
 
-/** A heap whose header is whole, or can be mended. */
+/** A heap whose header is whole, or can be repaired. */
 export interface FoundHeap {
   readonly id: number
   readonly offset: Offset
@@ -69,7 +70,7 @@ export interface FoundHeap {
 
 export class Inspection {
   readonly device: Inspected
-  /** Whether a user has the volume open: then an open anchor and a filled log are as they should be. */
+  /** Whether a user has the volume open: then an open checkpoint header and a filled log are as they should be. */
   readonly isOpen: boolean
   /** Bytes of log that are in use, where an open volume knows it. */
   readonly logUsedBytes: number | undefined
@@ -79,11 +80,11 @@ export class Inspection {
   geometry: Geometry | undefined
   /** Start value of the checksums of this volume. */
   seed = 0
-  anchor: Anchor | undefined
-  /** What was durable in the log and cannot be reached: home places may then be ahead of the log. */
+  checkpointHeader: CheckpointHeader | undefined
+  /** What was durable in the log and cannot be reached: in-place locations may then be ahead of the log. */
   loss: LogLoss | undefined
   /**
-   * Whether nothing vouches for the log, so that mending the rest without a word would hide that commits are
+   * Whether nothing vouches for the log, so that repairing the rest without a word would hide that commits are
    * lost: all that is written then gives something up.
    */
   logIsGone = false

@@ -1,6 +1,6 @@
 /**
  * Whether a device that holds a volume's metadata was given to somebody else since. Asked before
- * anything is written where that metadata is: mending it from its second copy would destroy what the
+ * anything is written where that metadata is: repairing it from its second copy would destroy what the
  * new owner has.
  *
  *   ours      whole; or one bit differs, a sector was lost or torn, a block is bad
@@ -11,9 +11,9 @@
  */
 import { bitsIn, isZero } from '../base/bits.js'
 import { type Offset, PAGE_BYTES } from '../base/units.js'
-import { ANCHOR, decodeAnchor } from '../layout/anchor.js'
+import { CHECKPOINT, decodeCheckpoint } from '../layout/checkpoint-header.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
-import { ANCHOR_AT, type Geometry, HEAD_BYTES, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { CHECKPOINT_AT, type Geometry, HEAD_BYTES, SUPERBLOCK_AT } from '../layout/geometry.js'
 import { findSignatures } from '../layout/signature.js'
 import {
   decodeSuperblock,
@@ -26,8 +26,8 @@ import {
 import type { Readable } from './inspection.js'
 import { Lenient } from './lenient.js'
 
-/** What is behind the anchor in its page. */
-const NOTHING = new Uint8Array(PAGE_BYTES - ANCHOR.bytes)
+/** What is behind the checkpoint header in its page. */
+const NOTHING = new Uint8Array(PAGE_BYTES - CHECKPOINT.bytes)
 
 export interface Intruder {
   /** What is there, in words. */
@@ -46,18 +46,18 @@ export function findIntruder(
   const metadata = [
     { from: 0, to: HEAD_BYTES },
     ...tablesOf(geometry).map(({ at, bytes }) => ({ from: at, to: at + bytes })),
-    { from: geometry.anchorCopyAt, to: geometry.sizeBytes },
+    { from: geometry.checkpointCopyAt, to: geometry.sizeBytes },
   ]
   for (const { what, offset } of findSignatures(device, metadata)) {
     if (!isWhole(device, geometry, seed, offset)) return { what, offset }
   }
-  const [first, anchor] = [SUPERBLOCK_AT, ANCHOR_AT].map((at) => readPage(device, at))
-  if (first !== undefined && !isOwnHead(first, superblock, anchor, seed)) {
+  const [first, checkpointHeader] = [SUPERBLOCK_AT, CHECKPOINT_AT].map((at) => readPage(device, at))
+  if (first !== undefined && !isOwnHead(first, superblock, checkpointHeader, seed)) {
     const what = isZero(first) ? 'zeros' : 'data of an unknown kind'
     return { what, offset: SUPERBLOCK_AT }
   }
-  if (anchor !== undefined && !isAnchorPage(anchor)) {
-    return { what: 'data of an unknown kind', offset: ANCHOR_AT }
+  if (checkpointHeader !== undefined && !isCheckpointPage(checkpointHeader)) {
+    return { what: 'data of an unknown kind', offset: CHECKPOINT_AT }
   }
   return undefined
 }
@@ -68,9 +68,9 @@ export function nameBoth({ what, offset }: Intruder, superblock: Superblock): st
   return `${what}, at ${offset}, in the place of the plinth volume${name === '' ? '' : ` '${name}'`}`
 }
 
-/** Whether a page holds an anchor or a damaged one, and nothing else. */
-export function isAnchorPage(page: Uint8Array): boolean {
-  const rest = page.subarray(ANCHOR.bytes)
+/** Whether a page holds a checkpoint header or a damaged one, and nothing else. */
+export function isCheckpointPage(page: Uint8Array): boolean {
+  const rest = page.subarray(CHECKPOINT.bytes)
   return Buffer.compare(rest, NOTHING) === 0 || bitsIn(rest) <= 1
 }
 
@@ -78,7 +78,7 @@ export function isAnchorPage(page: Uint8Array): boolean {
 function isOwnHead(
   page: Uint8Array,
   superblock: Superblock,
-  anchorPage: Uint8Array | undefined,
+  checkpointPage: Uint8Array | undefined,
   seed: number,
 ): boolean {
   const own = Buffer.from(encodeSuperblock({ ...superblock, copy: 0 }))
@@ -93,10 +93,10 @@ function isOwnHead(
   const [extentsAt] = SUPERBLOCK.fields.extents
   const isAlone = bitsIn(page.subarray(extentsAt + superblock.extents.length)) <= 1
   if (isAlone && sameAt(magicAt, 8) && sameAt(uuidAt, 16)) return true
-  // A write that was lost, or torn over zeros; that the anchor is there tells it from a device that was wiped.
+  // A write that was lost, or torn over zeros; that the checkpoint header is there tells it from a device that was wiped.
   if (
-    anchorPage === undefined ||
-    decodeAnchor(anchorPage.subarray(0, ANCHOR.bytes), seed) === undefined
+    checkpointPage === undefined ||
+    decodeCheckpoint(checkpointPage.subarray(0, CHECKPOINT.bytes), seed) === undefined
   ) {
     return false
   }
@@ -119,7 +119,7 @@ function tablesOf({ extents }: Geometry): { first: number; at: Offset; bytes: nu
 
 /** Whether the structure at a place of the metadata passes its checksum: then its bytes only look foreign. */
 function isWhole(device: Readable, geometry: Geometry, seed: number, offset: Offset): boolean {
-  const { anchorCopyAt, superblockCopyAt } = geometry
+  const { checkpointCopyAt, superblockCopyAt } = geometry
   const table = tablesOf(geometry).find(({ at, bytes }) => offset >= at && offset < at + bytes)
   if (table !== undefined) {
     const slot = Math.floor((offset - table.at) / CHUNK_SLOT.bytes)
@@ -128,15 +128,15 @@ function isWhole(device: Readable, geometry: Geometry, seed: number, offset: Off
     const slotSeed = chunkSlotSeed(seed, table.first + slot)
     return page === undefined || decodeChunkSlot(page, inPage, slotSeed) !== undefined
   }
-  if (offset < ANCHOR_AT || offset >= superblockCopyAt) {
-    const page = readPage(device, offset < ANCHOR_AT ? SUPERBLOCK_AT : superblockCopyAt)
+  if (offset < CHECKPOINT_AT || offset >= superblockCopyAt) {
+    const page = readPage(device, offset < CHECKPOINT_AT ? SUPERBLOCK_AT : superblockCopyAt)
     return page === undefined || typeof decodeSuperblock(page) !== 'string'
   }
-  const at = offset < HEAD_BYTES ? ANCHOR_AT : anchorCopyAt
+  const at = offset < HEAD_BYTES ? CHECKPOINT_AT : checkpointCopyAt
   const page = readPage(device, at)
   if (page === undefined) return true
-  const isAnchor = decodeAnchor(page.subarray(0, ANCHOR.bytes), seed) !== undefined
-  return offset < at + ANCHOR.bytes && isAnchor
+  const isCheckpoint = decodeCheckpoint(page.subarray(0, CHECKPOINT.bytes), seed) !== undefined
+  return offset < at + CHECKPOINT.bytes && isCheckpoint
 }
 
 /** A page; undefined when it is a known bad block or cannot be read: that says nothing of who has it. */

@@ -1,6 +1,6 @@
 /**
  * A device of which some pages cannot be read: they read as zeros, as known bad blocks do, and are remembered.
- * Whoever reads on finds what is damaged by that, and mends none of it there.
+ * Whoever reads on finds what is damaged by that, and repairs none of it there.
  */
 import { PlinthError } from '../base/errors.js'
 import { alignDown, alignUp, type Offset, PAGE_BYTES } from '../base/units.js'

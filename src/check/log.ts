@@ -2,7 +2,7 @@
  * The log: the valid prefix, what it says, why it ends where it ends.
  *
  *          head            end
- *   ───────┼────────────────┼──────────────────────────────▶ position
+ *   ───────┼────────────────┼──────────────────────────────▶ LSN
  *          │ valid records  │ broken │ later records?
  *
  * Recovery takes the first record that is not whole for the torn tail, unless it can tell that it was
@@ -16,9 +16,15 @@
  */
 
 import { PAGE_BYTES } from '../base/units.js'
-import { ANCHOR, ANCHOR_STATE, type Anchor, decodeAnchor, encodeAnchor } from '../layout/anchor.js'
+import {
+  CHECKPOINT,
+  CHECKPOINT_STATE,
+  type CheckpointHeader,
+  decodeCheckpoint,
+  encodeCheckpoint,
+} from '../layout/checkpoint-header.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
-import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { CHECKPOINT_AT, type Geometry, SUPERBLOCK_AT } from '../layout/geometry.js'
 import { RECORD_ALIGN } from '../layout/record.js'
 import { decodeSuperblock } from '../layout/superblock.js'
 import { readLog } from '../log/changes.js'
@@ -35,10 +41,10 @@ import type { FindingCode, PlannedFix, Problem } from './finding.js'
 import type { Inspection } from './inspection.js'
 
 export function* checkLog(inspection: Inspection): Iterable<Problem> {
-  const { geometry, anchor, isOpen } = inspection
-  if (geometry === undefined || anchor === undefined) return
+  const { geometry, checkpointHeader, isOpen } = inspection
+  if (geometry === undefined || checkpointHeader === undefined) return
   const ring = inspection.device.read(geometry.logAt, geometry.logBytes)
-  const log = logOf(geometry, ring, anchor, inspection.seed)
+  const log = logOf(geometry, ring, checkpointHeader, inspection.seed)
   const { prefix, slots, changes } = readLog(log, walkPrefix)
   for (const [slot, from] of slots) {
     inspection.loggedSlots.set(slot, ring.subarray(from, from + CHUNK_SLOT.bytes))
@@ -57,13 +63,14 @@ const SLOTS_LOOKED_AT = 1024
  * more, and may have gone on into the log.
  */
 function isHeadGone(
-  { device, seed, anchor, loggedSlots }: Inspection,
+  { device, seed, checkpointHeader, loggedSlots }: Inspection,
   geometry: Geometry,
 ): boolean {
-  if (decodeAnchor(device.read(ANCHOR_AT, ANCHOR.bytes), seed) !== undefined) return false
+  if (decodeCheckpoint(device.read(CHECKPOINT_AT, CHECKPOINT.bytes), seed) !== undefined)
+    return false
   // The first extent is the one that stands there.
   const { slots, firstAt, secondAt } = geometry.extents[0]!
-  const slotsUsed = Math.min(anchor!.slotsUsed, slots)
+  const slotsUsed = Math.min(checkpointHeader!.slotsUsed, slots)
   const from = Math.max(0, slotsUsed - SLOTS_LOOKED_AT)
   const [first, second] = [firstAt, secondAt].map((tableAt) =>
     device.read(tableAt + from * CHUNK_SLOT.bytes, (slotsUsed - from) * CHUNK_SLOT.bytes),
@@ -85,7 +92,7 @@ function* checkEnd(inspection: Inspection, log: LogBytes, prefix: LogPrefix): It
   const { isOpen, logUsedBytes } = inspection
   const { end, records } = prefix
   const place = { area: 'log', offset: logAt + (end % logBytes) } as const
-  const where = `the log ends at position ${end}, after ${records} records`
+  const where = `the log ends at LSN ${end}, after ${records} records`
   if (logUsedBytes !== undefined && end < log.head + logUsedBytes) {
     yield {
       code: 'log-damaged',
@@ -122,7 +129,7 @@ function* checkEnd(inspection: Inspection, log: LogBytes, prefix: LogPrefix): It
           {
             code,
             place: { area: 'log', offset: logAt + flipped.at },
-            message: `a bit of the log record at position ${end} is flipped back: its checksum is right then`,
+            message: `a bit of the log record at LSN ${end} is flipped back: its checksum is right then`,
             drops: false,
             offset: logAt + flipped.at,
             bytes: Uint8Array.of(flipped.byte),
@@ -130,7 +137,7 @@ function* checkEnd(inspection: Inspection, log: LogBytes, prefix: LogPrefix): It
         ]
   if (loss !== undefined) {
     const code = 'log-damaged'
-    const behind = `${loss.records} whole ${loss.records === 1 ? 'record is' : 'records are'} seen behind it, up to position ${end + loss.bytes}`
+    const behind = `${loss.records} whole ${loss.records === 1 ? 'record is' : 'records are'} seen behind it, up to LSN ${end + loss.bytes}`
     yield {
       code,
       severity: 'error',
@@ -158,9 +165,9 @@ const GIVES_UP =
  */
 function dropped(code: FindingCode, { geometry }: LogBytes, loss: LogLoss): PlannedFix[] {
   const { logAt, logBytes } = geometry
-  const { position, records } = loss
+  const { lsn, records } = loss
   const bytes = Math.max(loss.bytes, RECORD_ALIGN)
-  const at = position % logBytes
+  const at = lsn % logBytes
   const first = Math.min(bytes, logBytes - at)
   const stretches = [
     [logAt + at, first],
@@ -171,7 +178,7 @@ function dropped(code: FindingCode, { geometry }: LogBytes, loss: LogLoss): Plan
     .map(([offset, length]) => ({
       code,
       place: { area: 'log', offset },
-      message: `${length} bytes of the log are zeroed: what was committed from position ${position} on is lost (${records} whole records are seen there)`,
+      message: `${length} bytes of the log are zeroed: what was committed from LSN ${lsn} on is lost (${records} whole records are seen there)`,
       drops: true,
       offset,
       bytes: new Uint8Array(length),
@@ -180,30 +187,31 @@ function dropped(code: FindingCode, { geometry }: LogBytes, loss: LogLoss): Plan
 
 /** Commits since the last checkpoint may be lost, and nothing tells. Accepting that says that there were none. */
 function gone(
-  { anchor, seed }: Inspection,
-  { anchorCopyAt }: Geometry,
+  { checkpointHeader, seed }: Inspection,
+  { checkpointCopyAt }: Geometry,
   place: Problem['place'],
   where: string,
   records: number,
 ): Problem {
   const code = 'log-gone'
-  const { sequence, epoch, head, slotsUsed, holes }: Anchor = anchor!
-  const bytes = encodeAnchor(
-    { sequence: sequence + 1, epoch, state: ANCHOR_STATE.CLOSED, head, slotsUsed, holes },
+  const { sequence, logSalt, head, slotsUsed, holes }: CheckpointHeader = checkpointHeader!
+  const bytes = encodeCheckpoint(
+    { sequence: sequence + 1, logSalt, state: CHECKPOINT_STATE.CLOSED, head, slotsUsed, holes },
     seed,
   )
   // The copy that may be damaged first: never the only whole one.
-  const places = [ANCHOR_AT, anchorCopyAt] as const
+  const places = [CHECKPOINT_AT, checkpointCopyAt] as const
   return {
     code,
     severity: 'error',
     place,
     message: `${where}, and nothing vouches for what may have followed: it was overwritten, or what stands before it was. Transactions that were acknowledged since the last checkpoint may be lost; repair with dropDamaged accepts that`,
-    // What is there is kept: then it is mending the rest that accepts it.
+    // What is there is kept: then it is repairing the rest that accepts it.
     fixes: (records > 0 ? [] : places).map((offset, copy) => ({
       code,
-      place: { area: 'anchor', copy: copy as 0 | 1, offset },
-      message: 'the anchor says that the log ends there: what may have followed is given up',
+      place: { area: 'checkpoint-header', copy: copy as 0 | 1, offset },
+      message:
+        'the checkpoint header says that the log ends there: what may have followed is given up',
       drops: true,
       offset,
       bytes,

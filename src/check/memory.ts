@@ -61,7 +61,7 @@ function* checkFreeIndex(geometry: Geometry, table: ChunkTable): Iterable<Proble
     runs.push({ start, length, what: 'a free run' })
   })
   for (const run of metadataRuns(geometry)) runs.push({ ...run, what: 'log or chunk table' })
-  for (const start of table.keptOut) runs.push({ start, length: 1, what: 'a bad granule' })
+  for (const start of table.quarantined) runs.push({ start, length: 1, what: 'a bad granule' })
   runs.sort((a, b) => a.start - b.start)
   let end = dataAt / granuleBytes
   for (const { start, length, what } of runs) {

@@ -3,7 +3,7 @@
  *
  * Each fix overwrites a copy that does not count, from the one that does; so at any instant
  * everything that the volume stands on is whole, and a crash leaves it no worse. Of what is kept once (heaps) it
- * writes damaged bytes alone, and what a crash leaves of that is mended by the next repair. Only
+ * writes damaged bytes alone, and what a crash leaves of that is repaired by the next repair. Only
  * `dropDamaged` writes where nothing tells what was there.
  */
 import { alignDown, alignUp, type Offset } from '../base/units.js'
@@ -44,7 +44,7 @@ export interface RepairReport {
   readonly findings: readonly Finding[]
   /** What was done, or in a dry run would be, in order. */
   readonly fixes: readonly Fix[]
-  /** What is found afterwards; in a dry run what no fix would mend. */
+  /** What is found afterwards; in a dry run what no fix would repair. */
   readonly remaining: readonly Finding[]
 }
 
@@ -58,12 +58,12 @@ export function remainingAfter(
   findings: readonly Finding[],
   fixes: readonly PlannedFix[],
 ): Finding[] {
-  const mended = new Set<string>()
+  const repaired = new Set<string>()
   const key = (code: string, area: string, offset: Offset) => `${code} ${area} ${offset}`
   for (const { code, place, offset } of fixes) {
-    mended.add(key(code, place.area, offset)).add(key(code, place.area, place.offset))
+    repaired.add(key(code, place.area, offset)).add(key(code, place.area, place.offset))
   }
-  return findings.filter(({ code, place }) => !mended.has(key(code, place.area, place.offset)))
+  return findings.filter(({ code, place }) => !repaired.has(key(code, place.area, place.offset)))
 }
 
 /** Writes fixes. Durable when it returns. */

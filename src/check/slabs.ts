@@ -36,11 +36,11 @@ export function* checkSlabs(
     const entry = head.slice(at, at + ENTRY_BYTES)
     let slab = readSlab(chunk, heap.classes, unit, entry, 0, seed)
     if (slab === 'damaged' || (slab !== 'none' && unit < next)) {
-      const mended = slab === 'damaged' ? mendEntry(heap, chunk, unit, entry, seed) : undefined
-      yield damagedEntry(inspection, chunk, head, unit, entry, mended)
+      const repaired = slab === 'damaged' ? repairEntry(heap, chunk, unit, entry, seed) : undefined
+      yield damagedEntry(inspection, chunk, head, unit, entry, repaired)
       chunk.isSound = false
-      if (mended === undefined) continue
-      slab = readSlab(chunk, heap.classes, unit, mended, 0, seed)
+      if (repaired === undefined) continue
+      slab = readSlab(chunk, heap.classes, unit, repaired, 0, seed)
     }
     if (slab === 'none' || slab === 'damaged') {
       yield* checkNoBits(inspection, chunk, head, unit, unit < next)
@@ -83,7 +83,7 @@ function* checkSlabHeader(
 }
 
 /** The entry with the flipped bit flipped back; undefined when it was not one bit. */
-function mendEntry(
+function repairEntry(
   heap: FoundHeap,
   chunk: FoundSlabChunk,
   unit: number,
@@ -99,10 +99,10 @@ function mendEntry(
   const stored = new DataView(bytes.buffer).getUint32(0, true)
   const bit = flippedBitOf(crc32c(seed, bytes, 4) ^ stored, 0, ENTRY_BYTES)
   if (bit === undefined) return undefined
-  const mended = bytes.slice()
-  mended[bit >>> 3]! ^= 1 << (bit & 7)
-  const slab = readSlab(chunk, heap.classes, unit, mended, 0, seed)
-  return typeof slab === 'string' ? undefined : mended
+  const repaired = bytes.slice()
+  repaired[bit >>> 3]! ^= 1 << (bit & 7)
+  const slab = readSlab(chunk, heap.classes, unit, repaired, 0, seed)
+  return typeof slab === 'string' ? undefined : repaired
 }
 
 function bitmapOf({ layout }: FoundSlabChunk, head: Uint8Array, unit: number): Uint8Array {
@@ -116,20 +116,20 @@ function damagedEntry(
   head: Uint8Array,
   unit: number,
   entry: Uint8Array,
-  mended: Uint8Array | undefined,
+  repaired: Uint8Array | undefined,
 ): Problem {
   const code = 'slab-entry-damaged'
   const offset = chunk.offset + chunk.layout.entriesAt + unit * ENTRY_BYTES
   const objects = bitsIn(bitmapOf(chunk, head, unit))
   const what = `the entry of unit ${unit} of chunk ${chunk.id}`
   const fixes: PlannedFix[] = []
-  if (mended !== undefined) {
-    const at = mended.findIndex((byte, i) => byte !== entry[i])
+  if (repaired !== undefined) {
+    const at = repaired.findIndex((byte, i) => byte !== entry[i])
     fixes.push(
       ...heapFix(inspection, {
         code,
         offset: offset + at,
-        bytes: mended.slice(at, at + 1),
+        bytes: repaired.slice(at, at + 1),
         message: `a bit of ${what} is flipped back: it is whole then`,
         drops: false,
       }),
@@ -155,7 +155,7 @@ function damagedEntry(
     place: placeIn(offset),
     message:
       `${what} is damaged: none of the chunk's objects can be reached` +
-      (mended === undefined && objects > 0
+      (repaired === undefined && objects > 0
         ? `; repair with dropDamaged gives the ${objects} objects of this slab up, so that the others can`
         : ''),
     fixes,

@@ -5,8 +5,8 @@
  * for further, in the last resort everywhere, so that a volume smaller than its device can be brought back too. Without a sign of a head the search is bounded.
  */
 import { MIB, type Offset, PAGE_BYTES } from '../base/units.js'
-import { ANCHOR, ANCHOR_MAGIC } from '../layout/anchor.js'
-import { ANCHOR_AT, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { CHECKPOINT, CHECKPOINT_MAGIC } from '../layout/checkpoint-header.js'
+import { CHECKPOINT_AT, SUPERBLOCK_AT } from '../layout/geometry.js'
 import { followSuperblock, type Refusal, unwritableFeatures } from '../layout/refusal.js'
 import {
   decodeSuperblock,
@@ -129,7 +129,7 @@ function copyAt(device: Readable, at: Offset): Superblock | undefined {
 function findSecond(device: Readable, firstPage: Uint8Array): Offset | undefined {
   const told = SUPERBLOCK.read(firstPage).sizeBytes
   const bounded = [...likelyTails(device, told), ...findTails(device)]
-  // An older, larger volume may have left its end: the head's anchor tells which one is of this.
+  // An older, larger volume may have left its end: the head's checkpoint header tells which one is of this.
   const found = newestTail(device, bounded)
   if (found !== undefined && isOfHead(device, found)) return found.offset
   if (!looksLikeHead(device, firstPage)) return found?.offset
@@ -141,8 +141,8 @@ function findSecond(device: Readable, firstPage: Uint8Array): Offset | undefined
 
 /** Whether something of a volume's head is still to be seen: only then all of the device is read. */
 function looksLikeHead(device: Readable, firstPage: Uint8Array): boolean {
-  const { magic } = ANCHOR.read(device.read(ANCHOR_AT, ANCHOR.bytes))
-  return hasMagic(firstPage) || magic === ANCHOR_MAGIC
+  const { magic } = CHECKPOINT.read(device.read(CHECKPOINT_AT, CHECKPOINT.bytes))
+  return hasMagic(firstPage) || magic === CHECKPOINT_MAGIC
 }
 
 function* scan(device: Readable): Iterable<Tail> {

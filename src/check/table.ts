@@ -2,11 +2,11 @@
  * The chunk table: both copies of each slot. A slot that the log changes is what the log says, and
  * its copies may be anything: recovery writes both. Everywhere else both are whole and the same,
  * behind the slots that were ever used there is nothing, and among them no more are empty than the
- * anchor says. Neighbours with the same thing wrong are one finding.
+ * checkpoint header says. Neighbours with the same thing wrong are one finding.
  */
 import { isZero } from '../base/bits.js'
 import { MIB, type Offset } from '../base/units.js'
-import type { Anchor } from '../layout/anchor.js'
+import type { CheckpointHeader } from '../layout/checkpoint-header.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
@@ -27,7 +27,7 @@ const WINDOW_SLOTS = MIB / SLOT_BYTES
 const SLOTS_AT_ONCE = 64
 const NAMES = ['first', 'second'] as const
 
-/** The slots below the anchor's `slotsUsed` that are empty in the copy that counts: there may be millions. */
+/** The slots below the checkpoint header's `slotsUsed` that are empty in the copy that counts: there may be millions. */
 class Empties {
   count = 0
   /** First and how many, in turn: neighbours, at most a window of them. */
@@ -63,10 +63,10 @@ interface Window {
 }
 
 export function* checkTable(inspection: Inspection): Iterable<Problem> {
-  const { device, geometry, anchor, loggedSlots } = inspection
-  if (geometry === undefined || anchor === undefined) return
+  const { device, geometry, checkpointHeader, loggedSlots } = inspection
+  if (geometry === undefined || checkpointHeader === undefined) return
   const inLog = Float64Array.from(loggedSlots.keys()).sort()
-  const slotsUsed = Math.max(anchor.slotsUsed, (inLog.at(-1) ?? -1) + 1)
+  const slotsUsed = Math.max(checkpointHeader.slotsUsed, (inLog.at(-1) ?? -1) + 1)
   const chunks: FoundChunk[] = []
   const empty = new Empties()
   let logged = 0
@@ -84,7 +84,7 @@ export function* checkTable(inspection: Inspection): Iterable<Problem> {
     yield* checkUsed(inspection, window, inLog.subarray(first, logged), slotsUsed, chunks, empty)
     yield* checkUnused(inspection, window, slotsUsed)
   }
-  yield* checkEmpty(inspection, anchor, empty)
+  yield* checkEmpty(inspection, checkpointHeader, empty)
   inspection.chunks = chunks
 }
 
@@ -98,7 +98,7 @@ function* checkUsed(
 ): Iterable<Problem> {
   const { seed, loggedSlots } = inspection
   const geometry = inspection.geometry!
-  const emptyEnd = inspection.anchor!.slotsUsed
+  const emptyEnd = inspection.checkpointHeader!.slotsUsed
   const addEmpty = (slot: number, to: number) => {
     if (slot < emptyEnd) empty.add(slot, Math.min(to, emptyEnd) - slot, window)
   }
@@ -195,7 +195,7 @@ function zeroUntil(window: Window, slot: number, end: number): number {
   return at
 }
 
-/** A home place is written after its record is durable: a slot newer than the log says so of a lost one. */
+/** An in-place location is written after its record is durable: a slot newer than the log says so of a lost one. */
 function* checkNotAhead(
   { seed, loggedSlots, loss, geometry }: Inspection,
   window: Window,
@@ -264,10 +264,10 @@ function differing(
   }
 }
 
-/** Some slots below the anchor's `slotsUsed` were never written. More are empty: those had chunks, or had had some. */
+/** Some slots below the checkpoint header's `slotsUsed` were never written. More are empty: those had chunks, or had had some. */
 function* checkEmpty(
   { geometry, seed }: Inspection,
-  { holes }: Anchor,
+  { holes }: CheckpointHeader,
   empty: Empties,
 ): Iterable<Problem> {
   const { count, runs, odd } = empty

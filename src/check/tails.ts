@@ -6,8 +6,8 @@
  *   sizes one types   1 to 99 MiB, GiB, TiB, and ten and a hundred times as many; powers of two
  */
 import { GIB, MIB, type Offset, PAGE_BYTES, TIB } from '../base/units.js'
-import { ANCHOR, decodeAnchor } from '../layout/anchor.js'
-import { ANCHOR_AT } from '../layout/geometry.js'
+import { CHECKPOINT, decodeCheckpoint } from '../layout/checkpoint-header.js'
+import { CHECKPOINT_AT } from '../layout/geometry.js'
 import {
   decodeSuperblock,
   isLaterSuperblock,
@@ -38,7 +38,7 @@ export function likelyTails(device: Readable, told: number): Tail[] {
 }
 
 /**
- * The tail that counts: one whose volume has the anchor at the head, before all others, and of a volume's the last
+ * The tail that counts: one whose volume has the checkpoint header at the head, before all others, and of a volume's the last
  * change. A growth that was cut short may have left one of before or of after.
  */
 export function newestTail(device: Readable, tails: readonly Tail[]): Tail | undefined {
@@ -51,10 +51,10 @@ export function newestTail(device: Readable, tails: readonly Tail[]): Tail | und
   return newest
 }
 
-/** Whether the anchor at the head is of the volume with this tail. */
+/** Whether the checkpoint header at the head is of the volume with this tail. */
 export function isOfHead(device: Readable, { superblock }: Tail): boolean {
   const seed = volumeSeed(superblock.uuid)
-  return decodeAnchor(device.read(ANCHOR_AT, ANCHOR.bytes), seed) !== undefined
+  return decodeCheckpoint(device.read(CHECKPOINT_AT, CHECKPOINT.bytes), seed) !== undefined
 }
 
 /** At most 16 MiB and some hundred pages are read. */

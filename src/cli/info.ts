@@ -74,8 +74,9 @@ function growsText({ maxSize }: Volume['info']): string {
     : `by itself, up to ${formatBytes(maxSize)}`
 }
 
-function leftText({ clean, recordsReplayed, healed }: Volume['recovery']): string {
-  const healing = healed > 0 ? `; ${plural(healed, 'structure')} read from the second copy` : ''
-  if (clean) return `closed${healing}`
-  return `not closed: the next opening replays ${plural(recordsReplayed, 'record')} of the log${healing}`
+function leftText({ clean, recordsReplayed, repaired }: Volume['recovery']): string {
+  const repairing =
+    repaired > 0 ? `; ${plural(repaired, 'structure')} read from the second copy` : ''
+  if (clean) return `closed${repairing}`
+  return `not closed: the next opening replays ${plural(recordsReplayed, 'record')} of the log${repairing}`
 }

@@ -34,7 +34,7 @@ const termOf = (argument: Argument) => {
 
 const groups: [title: string, commands: Command[]][] = [
   ['Look:', [probe, info, ls, map, stats]],
-  ['Make and mend:', [format, grow, check, repair, wipe]],
+  ['Make and repair:', [format, grow, check, repair, wipe]],
   ['Move:', [dump, restore, exportChunk, importChunk, rm]],
   ['Measure:', [bench, doctor]],
 ]

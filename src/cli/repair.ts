@@ -83,7 +83,7 @@ function reportText(
   const drops = options.dropDamaged ?? false
   const parts: string[] = []
   if (fixes.length === 0) {
-    const what = remaining.length === 0 ? 'nothing to repair' : 'nothing that repair can mend'
+    const what = remaining.length === 0 ? 'nothing to repair' : 'nothing that can be repaired'
     parts.push(`${printable(path)}: ${what}`)
   } else {
     const written = dryRun ? 'would be' : fixes.length === 1 ? 'was' : 'were'

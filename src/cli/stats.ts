@@ -58,7 +58,7 @@ export interface RunCount {
   readonly bytes: number
 }
 
-/** What is known to be bad of the volume's device; nothing is asked where nothing of it is kept out. */
+/** What is known to be bad of the volume's device; nothing is asked where nothing of it is quarantined. */
 export function badBlocksOf(volume: Volume): Probe['badBlocks'] {
   return volume.stats().badBytes === 0 ? [] : Volume.probe(volume.info.path).badBlocks
 }

@@ -18,10 +18,10 @@ export function openToRead(path: string, { salvage = false }: SalvageOption = {}
   const volume = Volume.open(path, { readOnly: true, salvage })
   const { loss } = volume.recovery
   if (loss !== undefined) {
-    const { position, bytes, records, slots } = loss
+    const { lsn, bytes, records, slots } = loss
     const behind = `${plural(records, 'whole record')} in the ${formatBytes(bytes)} behind it`
     process.stderr.write(
-      `${paintError.yellow('salvaged')}: the log cannot be read from position ${position} on (${behind}), ` +
+      `${paintError.yellow('salvaged')}: the log cannot be read from LSN ${lsn} on (${behind}), ` +
         `${plural(slots, 'slot')} of the chunk table ${slots === 1 ? 'is' : 'are'} damaged; ` +
         "bytes of chunks are unverified: only their owner's checksums tell whether they are right\n",
     )

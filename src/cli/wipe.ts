@@ -13,7 +13,7 @@ export const wipe = defineCommand({
   usage: 'wipe <device>',
   summary: 'take a volume off a device, so that nobody finds it again',
   details:
-    'Overwrites every copy of superblock and anchor; what chunks held is not erased. A device that somebody else has now, or a volume that does not open, needs --force.',
+    'Overwrites every copy of superblock and checkpoint header; what chunks held is not erased. A device that somebody else has now, or a volume that does not open, needs --force.',
   examples: ['plinth wipe /dev/pmem0', 'plinth wipe /dev/pmem0 --force'],
 })
   .option(

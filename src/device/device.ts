@@ -1,4 +1,4 @@
-/** A device held open: locked, its granularity settled, its media ready. */
+/** A device held open: locked, its granularity chosen, its media ready. */
 import fs from 'node:fs'
 import { PlinthError } from '../base/errors.js'
 import { alignDown, alignUp, PAGE_BYTES } from '../base/units.js'
@@ -7,7 +7,7 @@ import type { Granularity, Media } from '../media/media.js'
 import type { NativeAddon } from '../native/addon.js'
 import { loadAddon } from '../native/load.js'
 import { lengthen, mayHaveHoles, takeSpace } from './file-space.js'
-import { mapsSync, settleGranularity } from './granularity.js'
+import { chooseGranularity, mapsSync } from './granularity.js'
 import { type DeviceKind, identify } from './identify.js'
 import { knownBad } from './known-bad.js'
 import { LineMedia } from './line-media.js'
@@ -77,7 +77,7 @@ export class Device {
         identity.kind === 'dax' ||
         mapsSync(this.#fd, identity, this.backend === 'native' ? this.#addon : undefined)
       this.kind = identity.kind === 'file' && isDax ? 'fsdax' : identity.kind
-      this.granularity = settleGranularity(this.kind, identity.persistence, options)
+      this.granularity = chooseGranularity(this.kind, identity.persistence, options)
       this.#sharing = isDax ? 'sync' : 'shared'
       if (this.granularity !== 'page' && this.backend !== 'native') {
         throw new PlinthError(

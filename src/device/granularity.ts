@@ -73,7 +73,7 @@ export function proveGranularity(kind: DeviceKind, persistence: Persistence): Pr
  * something goes by `unsafeGranularity` alone.
  * @throws PlinthError ERR_GRANULARITY
  */
-export function settleGranularity(
+export function chooseGranularity(
   kind: DeviceKind,
   persistence: Persistence,
   wanted: {

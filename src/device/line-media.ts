@@ -3,7 +3,7 @@
  * a cache-line write-back and a fence make them durable; the kernel is not asked.
  *
  * A commit is one call of the addon without arguments: checksum, copy to the log, write-back,
- * fence, home places.
+ * fence, in-place locations.
  */
 import fs from 'node:fs'
 import { LINE_BYTES } from '../base/units.js'
@@ -31,9 +31,9 @@ export interface LineMediaParts {
 export class LineMedia extends Media {
   readonly granularity: Granularity
   readonly appendBytes = LINE_BYTES
-  readonly unitShift = 6
+  readonly dirtyUnitShift = 6
   sizeBytes: number
-  readonly pendingUnitsMax = 65536
+  readonly dirtyUnitsMax = 65536
   readonly sharesFences = false
   readonly #parts: LineMediaParts
   readonly #addon: NativeAddon
@@ -67,7 +67,7 @@ export class LineMedia extends Media {
   map(offset: number, length: number): Mapping {
     const { mapper, fd, sharing } = this.#parts
     const { slot, bytes } = mapper.map(fd, offset, length, sharing)
-    const mapping = { slot, offset, length, bytes, pending: undefined }
+    const mapping = { slot, offset, length, bytes, dirty: undefined }
     this.mappings[slot] = mapping
     return mapping
   }
@@ -126,9 +126,9 @@ export class LineMedia extends Media {
     this.counters[COUNTER.LINES_FLUSHED]! += linesOf(offset, length)
   }
 
-  persistUnits(list: Uint32Array, count: number): void {
+  persistDirtyUnits(list: Uint32Array, count: number): void {
     if (this.#flushes) {
-      this.#addon.persistUnits(list, count, this.unitShift)
+      this.#addon.persistUnits(list, count, this.dirtyUnitShift)
       this.counters[COUNTER.LINES_FLUSHED]! += count
       this.counters[COUNTER.FENCES]!++
     } else {

@@ -3,8 +3,8 @@
  *
  *   loads        private mapping ──▶ page cache
  *   stores       private mapping: the first to a page copies it; the device sees nothing
- *   home places  pwrite of a page or range, then fdatasync          one barrier for all of them
- *   log          gathered in memory, O_DIRECT | O_DSYNC write       one barrier for all that wait
+ *   in place     pwrite of a page or range, then fdatasync          one barrier for all of them
+ *   log          log buffer, O_DIRECT | O_DSYNC write               one barrier for all that wait
  *
  * So the order of a write-ahead log holds by itself: the kernel has nothing of ours to write back
  * but what was handed to it. pwrite + fdatasync of a page is also 4 times as fast as storing in a
@@ -19,7 +19,7 @@ import type { NativeAddon } from '../native/addon.js'
 import { bindStaging } from './commit-call.js'
 import type { Mapper } from './mapper.js'
 
-const GATHER_BYTES_FIRST = 256 * 1024
+const LOG_BUFFER_BYTES_FIRST = 256 * 1024
 const COPY_BYTES = 1024 * 1024
 /** Copies of pages that are kept until it is looked whether they are the same as on the device. */
 const EDGE_BYTES_MAX = 16 * 1024 * 1024
@@ -28,7 +28,7 @@ const NO_BYTES = new Uint8Array(0)
 const CALL_BYTES_MIN = 64
 
 /** Appended records that no barrier has carried yet: contiguous, from a block's start. */
-interface Gathering {
+interface LogBuffer {
   bytes: Uint8Array
   at: number
   length: number
@@ -37,7 +37,7 @@ interface Gathering {
 export interface PageMediaParts {
   readonly sizeBytes: number
   readonly mapper: Mapper
-  /** Buffered descriptor for mappings and home places. */
+  /** Buffered descriptor for mappings and in-place locations. */
   readonly fd: number
   /** O_DSYNC descriptor for the log, undefined when nothing may be written. */
   readonly logFd: number | undefined
@@ -49,20 +49,20 @@ export interface PageMediaParts {
 export class PageMedia extends Media {
   readonly granularity = 'page'
   readonly appendBytes = PAGE_BYTES
-  readonly unitShift = 12
+  readonly dirtyUnitShift = 12
   sizeBytes: number
-  readonly pendingUnitsMax = 16384
+  readonly dirtyUnitsMax = 16384
   readonly sharesFences = true
   readonly #parts: PageMediaParts
   readonly #writer: number | undefined
-  #gathering: Gathering
-  /** The other one: under way to the device while `#gathering` fills. */
-  #spare: Gathering
-  /** Home places were handed to the kernel and not waited for. */
-  #homeUnsettled = false
+  #logBuffer: LogBuffer
+  /** The other one: under way to the device while `#logBuffer` fills. */
+  #spare: LogBuffer
+  /** In-place locations were handed to the kernel and not waited for. */
+  #isInPlaceUnfenced = false
   #pages = new Uint32Array(0)
   readonly #lastByte = new Uint8Array(1)
-  /** Pairs of slot and offset: pages of which a part was written home. */
+  /** Pairs of slot and offset: pages of which a part was written in place. */
   readonly #edges: Float64Array
   #edgeCount = 0
   #closed = false
@@ -77,12 +77,12 @@ export class PageMedia extends Media {
     this.sizeBytes = parts.sizeBytes
     this.#edges = new Float64Array(2 * Math.ceil(EDGE_BYTES_MAX / parts.mapper.pageBytes))
     this.#caller = parts.mapper.backend === 'native' ? parts.addon : undefined
-    this.#gathering = this.#newGathering(GATHER_BYTES_FIRST)
-    this.#spare = this.#newGathering(GATHER_BYTES_FIRST)
+    this.#logBuffer = this.#newLogBuffer(LOG_BUFFER_BYTES_FIRST)
+    this.#spare = this.#newLogBuffer(LOG_BUFFER_BYTES_FIRST)
     this.#writer = parts.logFd === undefined ? undefined : parts.addon?.createWriter(parts.logFd)
   }
 
-  #newGathering(bytes: number): Gathering {
+  #newLogBuffer(bytes: number): LogBuffer {
     const { addon } = this.#parts
     return {
       bytes:
@@ -101,7 +101,7 @@ export class PageMedia extends Media {
   map(offset: number, length: number): Mapping {
     const { mapper, fd } = this.#parts
     const { slot, bytes } = mapper.map(fd, offset, length, 'private')
-    const mapping = { slot, offset, length, bytes, pending: undefined }
+    const mapping = { slot, offset, length, bytes, dirty: undefined }
     this.mappings[slot] = mapping
     return mapping
   }
@@ -146,7 +146,7 @@ export class PageMedia extends Media {
     this.counters[COUNTER.STORES]! += staging.targetCount
   }
 
-  /** Has the addon do a part of a commit: a view for each home place takes four times as long. */
+  /** Has the addon do a part of a commit: a view for each in-place location takes four times as long. */
   #run(addon: NativeAddon, staging: Staging, part: number): void {
     if (!staging.bound || this.#bound !== staging) {
       this.#call = bindStaging(addon, staging)
@@ -170,47 +170,47 @@ export class PageMedia extends Media {
   }
 
   protected appendBytesOf(at: number, record: Uint8Array): void {
-    let gathering = this.#gathering
-    if (gathering.length > 0 && gathering.at + gathering.length !== at) {
+    let buffer = this.#logBuffer
+    if (buffer.length > 0 && buffer.at + buffer.length !== at) {
       // The ring began anew: two stretches are two writes, none before an earlier one.
       this.#waitForWriter()
       this.#writeOut()
-      gathering = this.#gathering
+      buffer = this.#logBuffer
     }
-    if (gathering.length === 0) gathering.at = at
+    if (buffer.length === 0) buffer.at = at
     const length = alignUp(record.length, 64)
-    const needed = alignUp(gathering.length + length, PAGE_BYTES)
-    if (needed > gathering.bytes.length) {
-      const grown = this.#newGathering(powerOfTwoCeil(needed)).bytes
-      grown.set(gathering.bytes.subarray(0, gathering.length))
-      gathering.bytes = grown
+    const needed = alignUp(buffer.length + length, PAGE_BYTES)
+    if (needed > buffer.bytes.length) {
+      const grown = this.#newLogBuffer(powerOfTwoCeil(needed)).bytes
+      grown.set(buffer.bytes.subarray(0, buffer.length))
+      buffer.bytes = grown
     }
-    gathering.bytes.set(record, gathering.length)
-    gathering.bytes.fill(0, gathering.length + record.length, gathering.length + length)
-    gathering.length += length
+    buffer.bytes.set(record, buffer.length)
+    buffer.bytes.fill(0, buffer.length + record.length, buffer.length + length)
+    buffer.length += length
     this.counters[COUNTER.BYTES_APPENDED]! += record.length
   }
 
-  /** Ends the gathered bytes at a block's end and returns how many they are. */
-  #closeBlock(gathering: Gathering): number {
-    const length = alignUp(gathering.length, PAGE_BYTES)
-    gathering.bytes.fill(0, gathering.length, length)
+  /** Fills the log buffer up to a block's end and returns its bytes. */
+  #closeBlock(buffer: LogBuffer): number {
+    const length = alignUp(buffer.length, PAGE_BYTES)
+    buffer.bytes.fill(0, buffer.length, length)
     return length
   }
 
-  /** Writes what is gathered and waits until the device has it: O_DSYNC makes the write the barrier. */
+  /** Writes the log buffer and waits until the device has it: O_DSYNC makes the write the barrier. */
   #writeOut(): void {
-    const gathering = this.#gathering
-    if (gathering.length === 0) return
+    const buffer = this.#logBuffer
+    if (buffer.length === 0) return
     this.#checkAlive()
-    const length = this.#closeBlock(gathering)
+    const length = this.#closeBlock(buffer)
     try {
-      this.#writeFully(this.#parts.logFd!, gathering.bytes, 0, length, gathering.at)
+      this.#writeFully(this.#parts.logFd!, buffer.bytes, 0, length, buffer.at)
     } catch (error) {
       throw this.fail(error)
     }
     this.counters[COUNTER.BARRIERS]!++
-    gathering.length = 0
+    buffer.length = 0
   }
 
   /** Waits for the write under way off the event loop, if there is one. */
@@ -225,7 +225,7 @@ export class PageMedia extends Media {
     this.counters[COUNTER.FENCES]!++
     this.#waitForWriter()
     this.#writeOut()
-    if (!this.#homeUnsettled) return
+    if (!this.#isInPlaceUnfenced) return
     try {
       fs.fdatasyncSync(this.#parts.fd)
     } catch (error) {
@@ -233,30 +233,30 @@ export class PageMedia extends Media {
     }
     this.counters[COUNTER.BARRIERS]!++
     this.counters[COUNTER.SYSTEM_CALLS]!++
-    this.#homeUnsettled = false
+    this.#isInPlaceUnfenced = false
   }
 
   override fenceAsync(): Promise<void> {
-    if (this.#writer === undefined || this.#homeUnsettled) return super.fenceAsync()
+    if (this.#writer === undefined || this.#isInPlaceUnfenced) return super.fenceAsync()
     if (this.failure !== undefined) return Promise.reject(this.failure)
-    const gathering = this.#gathering
-    if (gathering.length === 0) return Promise.resolve()
-    const length = this.#closeBlock(gathering)
-    this.#gathering = this.#spare
-    this.#spare = gathering
+    const buffer = this.#logBuffer
+    if (buffer.length === 0) return Promise.resolve()
+    const length = this.#closeBlock(buffer)
+    this.#logBuffer = this.#spare
+    this.#spare = buffer
     this.counters[COUNTER.FENCES]!++
     this.counters[COUNTER.BARRIERS]!++
     this.counters[COUNTER.SYSTEM_CALLS]!++
     return new Promise((resolve, reject) => {
       this.#parts.addon!.startWrite(
         this.#writer!,
-        gathering.bytes,
+        buffer.bytes,
         0,
         length,
-        gathering.at,
+        buffer.at,
         false,
         (errno) => {
-          gathering.length = 0
+          buffer.length = 0
           if (errno !== 0) return reject(this.fail(systemError(errno)))
           resolve()
         },
@@ -266,7 +266,7 @@ export class PageMedia extends Media {
 
   flush(mapping: Mapping, offset: number, length: number): void {
     this.regain(mapping)
-    this.#writeHome(mapping.bytes, offset, length, mapping.offset + offset)
+    this.#writeInPlace(mapping.bytes, offset, length, mapping.offset + offset)
     this.#giveBack(mapping, offset, length)
   }
 
@@ -317,7 +317,7 @@ export class PageMedia extends Media {
     this.#edgeCount = 0
   }
 
-  persistUnits(list: Uint32Array, count: number): void {
+  persistDirtyUnits(list: Uint32Array, count: number): void {
     // In order of place, neighbours as one write.
     const units = new Float64Array(count)
     for (let i = 0; i < count; i++) units[i] = list[2 * i]! * 2 ** 32 + list[2 * i + 1]!
@@ -380,7 +380,7 @@ export class PageMedia extends Media {
 
   override write(mapping: Mapping, offset: number, source: Uint8Array): void {
     this.regain(mapping)
-    this.#writeHome(source, 0, source.length, mapping.offset + offset)
+    this.#writeInPlace(source, 0, source.length, mapping.offset + offset)
     // The views must show it: whole pages by dropping what copies there were, edges by storing where
     // there is a copy, as a page without one shows it already.
     const { mapper } = this.#parts
@@ -418,10 +418,10 @@ export class PageMedia extends Media {
     if (logFd !== undefined) fs.closeSync(logFd)
   }
 
-  #writeHome(bytes: Uint8Array, from: number, length: number, position: number): void {
+  #writeInPlace(bytes: Uint8Array, from: number, length: number, position: number): void {
     this.#checkAlive()
     // Set first: what a failing write has done is unknown.
-    this.#homeUnsettled = true
+    this.#isInPlaceUnfenced = true
     try {
       this.#writeFully(this.#parts.fd, bytes, from, length, position)
     } catch (error) {

@@ -3,8 +3,9 @@
  *
  *   0            4 Ki                first granule behind it                          last 8 Ki      size
  *   ├────────────┼───────────────────┼───────────────────────────────────────────────┼──────────────┤
- *   superblock   anchor              granules: chunks, free runs, and among them      anchor,
- *                                    the log and the extents of the chunk table       superblock
+ *   superblock   checkpoint header   granules: chunks, free runs, and among them      checkpoint
+ *                                    the log and the extents of the chunk table       header,
+ *                                                                                     superblock
  *   └────────── head ────────────────┘                                                └─── tail ────┘
  *
  * Only head and tail have fixed places, and the tail moves when the volume grows. The log and the extents of
@@ -46,7 +47,7 @@ const SLOTS_FIRST = 8192
 export const SLOTS_STEP = PAGE_BYTES / CHUNK_SLOT.bytes
 
 export const SUPERBLOCK_AT: Offset = 0
-export const ANCHOR_AT: Offset = PAGE_BYTES
+export const CHECKPOINT_AT: Offset = PAGE_BYTES
 export const HEAD_BYTES = 2 * PAGE_BYTES
 export const TAIL_BYTES = 2 * PAGE_BYTES
 
@@ -76,7 +77,7 @@ export interface Geometry extends Shape {
   readonly granules: number
   /** First byte that no chunk can have: a multiple of the granule. */
   readonly tailAt: Offset
-  readonly anchorCopyAt: Offset
+  readonly checkpointCopyAt: Offset
   readonly superblockCopyAt: Offset
 }
 
@@ -101,7 +102,7 @@ export function geometryFor(shape: Shape): Geometry {
     dataAt: alignUp(HEAD_BYTES, granuleBytes),
     granules: tailAt / granuleBytes,
     tailAt,
-    anchorCopyAt: superblockCopyAt - PAGE_BYTES,
+    checkpointCopyAt: superblockCopyAt - PAGE_BYTES,
     superblockCopyAt,
   }
 }

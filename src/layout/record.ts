@@ -2,14 +2,14 @@
  * A record of the redo log: one batch. Records begin at multiples of a line and never straddle the
  * end of the ring.
  *
- *   ┌──────────┬───────┬──────────────────┬─────────┬─────────┬─────────┬───
- *   │ checksum │ bytes │ position | flags │ settled │ entry   │ entry   │ …
- *   └──────────┴───────┴──────────────────┴─────────┴─────────┴─────────┴───
- *    u32        u32     u64                u64
+ *   ┌──────────┬───────┬─────────────┬────────────┬─────────┬─────────┬───
+ *   │ checksum │ bytes │ lsn | flags │ durableLsn │ entry   │ entry   │ …
+ *   └──────────┴───────┴─────────────┴────────────┴─────────┴─────────┴───
+ *    u32        u32     u64           u64
  *
- * `checksum` is CRC-32C of everything behind it, seeded with volume and epoch. `position` counts
- * the bytes ever appended: what lies in the ring from an earlier lap has an earlier position.
- * `settled` is the position up to which everything was durable when the record was placed: an
+ * `checksum` is CRC-32C of everything behind it, seeded with volume and log salt. `lsn` counts
+ * the bytes ever appended: what lies in the ring from an earlier lap has an earlier LSN.
+ * `durableLsn` is the LSN up to which everything was durable when the record was placed: an
  * invalid record before that, with this one valid behind it, was not torn but damaged.
  *
  * A skip record (flag) has no entries; its `bytes` is the distance to the next record, and only the
@@ -24,9 +24,9 @@ import { CHUNK_SLOT } from './chunk-slot.js'
 
 export const RECORD_HEADER_BYTES = 24
 export const RECORD_ALIGN = LINE_BYTES
-/** In the upper word of `position`, above its 21 bits. */
+/** In the upper word of `lsn`, above its 21 bits. */
 export const RECORD_SKIP = 2 ** 21
-export const POSITION_HIGH_MASK = 2 ** 21 - 1
+export const LSN_HIGH_MASK = 2 ** 21 - 1
 
 /** 0 and the rest are never valid. */
 export const ENTRY = {

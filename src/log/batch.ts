@@ -2,7 +2,7 @@
  * A batch under construction: changes that reach the device all or not at all. It is built in the
  * staging memory in the very form of its record, so that a commit copies it once.
  *
- * What is staged is not visible in the home places; `overlay` shows it to the transaction's own reads.
+ * What is staged is not visible in the in-place locations; `overlay` shows it to the transaction's own reads.
  */
 import { PlinthError } from '../base/errors.js'
 import { type Offset, WORD } from '../base/units.js'
@@ -66,7 +66,7 @@ export class Batch {
     return slots
   }
 
-  /** Stages bytes for a home place: all of `source`, whose length is `length`, whatever it says itself. */
+  /** Stages bytes for an in-place location: all of `source`, whose length is `length`, whatever it says itself. */
   write(
     mapping: Mapping,
     offset: number,
@@ -82,12 +82,12 @@ export class Batch {
       this.#writeRare(mapping, offset, source, length)
       return
     }
-    const home = mapping.offset + offset
-    const homeLow = home >>> 0
+    const at = mapping.offset + offset
+    const atLow = at >>> 0
     const word = bytes >>> 2
-    u32[word] = homeLow
+    u32[word] = atLow
     u32[word + 1] =
-      ((home - homeLow) * (1 / WORD)) | ENTRY_OF_WORDS | (length << (ENTRY_WORDS_SHIFT - 3))
+      ((at - atLow) * (1 / WORD)) | ENTRY_OF_WORDS | (length << (ENTRY_WORDS_SHIFT - 3))
     u8.set(source, bytes + 8)
     staging.bytes = end
     targets[target++] = mapping.slot
@@ -140,11 +140,11 @@ export class Batch {
       staging.target(mapping.slot, offset, from, 8)
       return
     }
-    const home = mapping.offset + offset
-    const homeLow = home >>> 0
+    const at = mapping.offset + offset
+    const atLow = at >>> 0
     let word = bytes >>> 2
-    u32[word++] = homeLow
-    u32[word++] = ((home - homeLow) * (1 / WORD)) | ONE_WORD
+    u32[word++] = atLow
+    u32[word++] = ((at - atLow) * (1 / WORD)) | ONE_WORD
     u32[word++] = low
     u32[word] = high
     staging.bytes = bytes + 16
@@ -182,7 +182,7 @@ export class Batch {
     return from
   }
 
-  /** Changes where one copy of the slot that was staged last goes home. */
+  /** Changes where one copy of the slot that was staged last is stored. */
   retargetSlot(copy: 0 | 1, mapping: Mapping): void {
     const { targets, targetCount } = this.staging
     targets[(targetCount - 2 + copy) * TARGET_WORDS] = mapping.slot
@@ -218,7 +218,7 @@ export class Batch {
     }
   }
 
-  /** Room for the contents of a home place: as words where it can be, which saves 8 bytes. */
+  /** Room for the contents of an in-place location: as words where it can be, which saves 8 bytes. */
   #payload(offset: Offset, length: number): number {
     return (length & 7) === 0 && length <= ENTRY_WORDS_MAX * 8
       ? this.#entry(ENTRY.WORDS, offset, length >>> 3, length)

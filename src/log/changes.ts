@@ -35,12 +35,12 @@ export function readLog(log: LogBytes, walk: typeof walkPrefix): Logged {
   const revocations = new Revocations()
   const slots = new Map<number, number>()
   let entries = 0
-  const prefix = walk(log, (kind, offset, length, from, position) => {
-    if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
+  const prefix = walk(log, (kind, offset, length, from, lsn) => {
+    if (kind === ENTRY.REVOKE) revocations.add(offset, length, lsn)
     else if (kind === ENTRY.SLOT) slots.set(offset, from)
     else entries++
   })
-  revocations.settle()
+  revocations.cut()
   return { prefix, slots, changes: new Changes(log, prefix, revocations, entries) }
 }
 
@@ -132,9 +132,9 @@ export class Changes {
   ): void {
     walkPrefix(
       log,
-      (kind, offset, length, from, position) => {
+      (kind, offset, length, from, lsn) => {
         if (kind !== ENTRY.WORDS && kind !== ENTRY.BYTES) return
-        revocations.pieces(offset, length, position, (skip, rest) => {
+        revocations.pieces(offset, length, lsn, (skip, rest) => {
           for (let done = 0; done < rest; ) {
             const at = offset + skip + done
             const toEnd = this.#cellBytes - ((at - this.#dataAt) % this.#cellBytes)

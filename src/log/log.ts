@@ -1,36 +1,36 @@
 /**
- * The redo log: a ring of records. What is committed is in the log first; home places follow.
+ * The redo log (WAL): a ring of records. What is committed is in the log first; in-place locations follow.
  *
  *         head                    durable        tail
- *   ───────┼────────────────────────┼──────────────┼────────▶ position, never reset
+ *   ───────┼────────────────────────┼──────────────┼────────▶ LSN, never reset
  *          │ replayed after a crash │ under way    │
  *          └ a checkpoint moves head to tail       └ the next record begins here
  *
- * A commit is one append and one fence. On page granularity appends gather in memory and one
+ * A commit is one append and one fence. On page granularity appends wait in the log buffer and one
  * barrier carries all that wait (group commit); each barrier ends a block, so that a block is never
  * written twice.
  *
  * Invariants:
- *   - head <= durable <= tail <= head + logBytes; position modulo logBytes is the place in the ring;
- *   - a home place is written to the device only while its records are durable;
- *   - log space is used again only after both anchors say that replay begins behind it.
+ *   - head <= durable <= tail <= head + logBytes; LSN modulo logBytes is the place in the ring;
+ *   - an in-place location is written to the device only while its records are durable;
+ *   - log space is used again only after both checkpoint headers say that replay begins behind it.
  */
 
 import { assert } from '../base/assert.js'
 import { crc32c } from '../base/checksum.js'
-import { alignUp, type LogPosition, type Offset, WORD } from '../base/units.js'
-import { ANCHOR_STATE, type SlotCounts } from '../layout/anchor.js'
+import { alignUp, type Lsn, type Offset, WORD } from '../base/units.js'
+import { CHECKPOINT_STATE, type SlotCounts } from '../layout/checkpoint-header.js'
 import type { Geometry } from '../layout/geometry.js'
 import { RECORD_ALIGN, RECORD_HEADER_BYTES, RECORD_SKIP } from '../layout/record.js'
 import type { Lifecycle } from '../media/lifecycle.js'
 import type { Mapping, Media } from '../media/media.js'
 import { MAILBOX, Staging } from '../media/staging.js'
-import type { Anchors, AnchorValues } from './anchors.js'
 import { Batch } from './batch.js'
+import type { CheckpointHeaders, CheckpointValues } from './checkpoint-headers.js'
 import type { Diagnostics } from './diagnostics.js'
-import { Home } from './home.js'
+import { DirtyUnits } from './dirty-units.js'
 
-/** Raw stores of at most so many bytes over a pending unit are logged; more wait for a checkpoint. */
+/** Raw stores of at most so many bytes over a dirty unit are logged; more wait for a checkpoint. */
 const RELOG_BYTES_MAX = 64 * 1024
 
 /** Those who wait for one barrier. */
@@ -49,14 +49,14 @@ export interface LogStart {
   readonly lifecycle: Lifecycle
   readonly diagnostics: Diagnostics
   readonly geometry: Geometry
-  readonly anchors: Anchors
+  readonly checkpointHeaders: CheckpointHeaders
   readonly seed: number
-  readonly epoch: number
+  readonly logSalt: number
   /** The ring. */
   readonly ring: Mapping
-  /** First position of this epoch. */
-  readonly position: LogPosition
-  /** What the chunk table has, asked at each checkpoint when home places are durable. */
+  /** First LSN under this log salt. */
+  readonly lsn: Lsn
+  /** What the chunk table has, asked at each checkpoint when in-place locations are durable. */
   readonly slotCounts: () => SlotCounts
 }
 
@@ -64,26 +64,26 @@ export class Log {
   readonly lifecycle: Lifecycle
   readonly diagnostics: Diagnostics
   readonly media: Media
-  readonly home: Home
+  readonly dirtyUnits: DirtyUnits
   readonly batch: Batch
   checkpoints = 0
   readonly #staging = new Staging()
   readonly #skip = new Staging(RECORD_ALIGN, 1)
-  readonly #anchors: Anchors
+  readonly #checkpointHeaders: CheckpointHeaders
   readonly #seed: number
   readonly #slotCounts: () => SlotCounts
-  /** What the next anchor says. */
-  readonly #anchor: AnchorValues
+  /** What the next checkpoint header says. */
+  readonly #checkpointHeader: CheckpointValues
   #ringAt: Offset
   #ringBytes: number
   #ringEnd: Offset
   readonly #unitsMax: number
-  /** A position with none of these bits is where an append may begin after a fence. */
+  /** An LSN with none of these bits is where an append may begin after a fence. */
   readonly #blockMask: number
   // Numbers from the start: a field that was undefined once makes a new object of every number.
-  #head: LogPosition = 0
-  #tail: LogPosition = 0
-  #durable: LogPosition = 0
+  #head: Lsn = 0
+  #tail: Lsn = 0
+  #durableLsn: Lsn = 0
   /** Device offset of `#tail`. */
   #tailAt: Offset = 0
   /** Bytes that may be appended at `#tailAt` without a look at the ring's end or head. */
@@ -97,20 +97,20 @@ export class Log {
     this.lifecycle = lifecycle
     this.diagnostics = start.diagnostics
     this.media = media
-    this.home = new Home(media)
-    this.#anchors = start.anchors
+    this.dirtyUnits = new DirtyUnits(media)
+    this.#checkpointHeaders = start.checkpointHeaders
     this.#seed = start.seed
     this.#slotCounts = start.slotCounts
-    this.#anchor = { epoch: start.epoch, state: 0, head: 0, slotsUsed: 0, holes: 0 }
+    this.#checkpointHeader = { logSalt: start.logSalt, state: 0, head: 0, slotsUsed: 0, holes: 0 }
     this.#ringAt = geometry.logAt
     this.#ringBytes = geometry.logBytes
     this.#ringEnd = geometry.logAt + geometry.logBytes
     this.#blockMask = media.appendBytes - 1
-    this.#unitsMax = media.pendingUnitsMax
+    this.#unitsMax = media.dirtyUnitsMax
     this.batch = new Batch(this.#staging, geometry.logBytes - 2 * media.appendBytes)
-    assert(start.position % media.appendBytes === 0)
-    this.#head = this.#tail = this.#durable = start.position
-    this.#tailAt = this.#ringAt + (start.position % this.#ringBytes)
+    assert(start.lsn % media.appendBytes === 0)
+    this.#head = this.#tail = this.#durableLsn = start.lsn
+    this.#tailAt = this.#ringAt + (start.lsn % this.#ringBytes)
     this.#bind(start.ring)
     this.#measureRoom()
   }
@@ -123,9 +123,9 @@ export class Log {
     return this.#ringBytes
   }
 
-  /** Whether something was appended that no barrier has made durable yet. */
-  get isUnsettled(): boolean {
-    return this.#durable < this.#tail
+  /** Whether everything appended so far is durable. */
+  get isDurable(): boolean {
+    return this.#durableLsn >= this.#tail
   }
 
   /** Commits the batch: durable when it returns. One fence, or one barrier. */
@@ -143,7 +143,7 @@ export class Log {
     return isFenced ? RESOLVED : this.#join()
   }
 
-  /** The way of a record, which is the batch: to its place in the ring, with `isFenced` past its fence, to its home places. */
+  /** The way of a record, which is the batch: to its place in the ring, with `isFenced` past its fence, to its in-place locations. */
   #commit(isFenced: boolean): void {
     const step = this.diagnostics.begin(isFenced ? 'commit' : 'append')
     const { media } = this
@@ -159,15 +159,15 @@ export class Log {
       media.apply(staging)
     }
     this.#advance(span)
-    if (isFenced) this.#durable = this.#tail
-    this.home.markTargets(staging)
+    if (isFenced) this.#durableLsn = this.#tail
+    this.dirtyUnits.markTargets(staging)
     this.batch.begin()
     this.diagnostics.end(step)
   }
 
   /** Resolves when everything appended so far is durable. */
-  settleAsync(): Promise<void> {
-    return this.isUnsettled ? this.#join() : RESOLVED
+  makeDurableAsync(): Promise<void> {
+    return this.isDurable ? RESOLVED : this.#join()
   }
 
   /** The fence that will make everything appended so far durable. */
@@ -191,20 +191,21 @@ export class Log {
   }
 
   async #barrier(): Promise<void> {
-    if (!this.isUnsettled) return
+    if (this.isDurable) return
     const step = this.diagnostics.begin('barrier', 'transactAsync')
     this.#pad()
     const upTo = this.#tail
-    const { epoch } = this.#anchor
+    const { logSalt } = this.#checkpointHeader
     await this.media.fenceAsync()
-    // Positions of a ring that was replaced meanwhile say nothing of this one.
-    if (epoch === this.#anchor.epoch) this.#durable = Math.max(this.#durable, upTo)
+    // LSNs of a ring that was replaced meanwhile say nothing of this one.
+    if (logSalt === this.#checkpointHeader.logSalt)
+      this.#durableLsn = Math.max(this.#durableLsn, upTo)
     this.diagnostics.end(step)
   }
 
   /** Makes everything appended so far durable, now. No fence when it is. */
-  settle(): void {
-    if (this.isUnsettled) this.fence()
+  makeDurable(): void {
+    if (!this.isDurable) this.fence()
   }
 
   /** Makes everything appended and flushed so far durable, now. One fence, or one barrier. */
@@ -217,7 +218,7 @@ export class Log {
   #fence(): void {
     this.#pad()
     this.media.fence()
-    this.#durable = this.#tail
+    this.#durableLsn = this.#tail
   }
 
   /**
@@ -242,7 +243,7 @@ export class Log {
   /** Returns whether a fence is still wanted. */
   #flush(mapping: Mapping, offset: number, length: number): boolean {
     if (length === 0) return true
-    if (this.home.isPending(mapping, offset, length)) {
+    if (this.dirtyUnits.isDirty(mapping, offset, length)) {
       if (this.batch.isEmpty && length <= RELOG_BYTES_MAX && length <= this.#ringBytes / 4) {
         this.batch.write(mapping, offset, mapping.bytes.subarray(offset, offset + length))
         this.commit()
@@ -251,7 +252,7 @@ export class Log {
       this.checkpoint()
     }
     // A range may belong to its owner by a record that is not durable yet: that goes first.
-    this.settle()
+    this.makeDurable()
     this.media.flush(mapping, offset, length)
     return true
   }
@@ -260,8 +261,8 @@ export class Log {
   write(mapping: Mapping, offset: number, source: Uint8Array): void {
     if (source.length === 0) return
     const step = this.diagnostics.begin('persist')
-    if (this.home.isPending(mapping, offset, source.length)) this.checkpoint()
-    this.settle()
+    if (this.dirtyUnits.isDirty(mapping, offset, source.length)) this.checkpoint()
+    this.makeDurable()
     this.media.write(mapping, offset, source)
     this.media.fence()
     this.diagnostics.end(step)
@@ -270,8 +271,8 @@ export class Log {
   /** Zeroes a range, durably. */
   zero(mapping: Mapping, offset: number, length: number): void {
     const step = this.diagnostics.begin('persist')
-    if (this.home.isPending(mapping, offset, length)) this.checkpoint()
-    this.settle()
+    if (this.dirtyUnits.isDirty(mapping, offset, length)) this.checkpoint()
+    this.makeDurable()
     this.media.zero(mapping, offset, length)
     this.media.fence()
     this.diagnostics.end(step)
@@ -280,76 +281,76 @@ export class Log {
   /** Flushes every store of the program to a mapping: durable after the next `fence`. */
   flushStores(mapping: Mapping): void {
     const step = this.diagnostics.begin('flush')
-    if (this.home.hasPending(mapping)) this.checkpoint()
-    this.settle()
+    if (this.dirtyUnits.hasDirty(mapping)) this.checkpoint()
+    this.makeDurable()
     this.media.flushStores(mapping)
     this.diagnostics.end(step)
   }
 
   /**
-   * A checkpoint after which nothing that is in the ring counts any more, as after a close: the next epoch begins at
-   * position 0, in this ring or in another. Nothing may be appended before `restart`.
+   * A checkpoint after which nothing that is in the ring counts any more, as after a close: under the next log salt it begins at
+   * LSN 0, in this ring or in another. Nothing may be appended before `restart`.
    */
   retire(): void {
     this.checkpoint()
-    const anchor = this.#anchor
-    anchor.state = ANCHOR_STATE.CLOSED
-    anchor.head = 0
-    this.#anchors.write(anchor)
+    const header = this.#checkpointHeader
+    header.state = CHECKPOINT_STATE.CLOSED
+    header.head = 0
+    this.#checkpointHeaders.write(header)
   }
 
-  /** Goes on in a ring, which is zero, under the next epoch. The log is retired. Two fences. */
+  /** Goes on in a ring, which is zero, under the next log salt. The log is retired. Two fences. */
   restart(ring: Mapping, ringBytes: number): void {
     const { media } = this
-    const anchor = this.#anchor
-    assert(anchor.state === ANCHOR_STATE.CLOSED)
-    anchor.epoch = (anchor.epoch + 1) >>> 0
+    const header = this.#checkpointHeader
+    assert(header.state === CHECKPOINT_STATE.CLOSED)
+    header.logSalt = (header.logSalt + 1) >>> 0
     this.#ringAt = ring.offset
     this.#ringBytes = ringBytes
     this.#ringEnd = ring.offset + ringBytes
-    this.#head = this.#tail = this.#durable = 0
+    this.#head = this.#tail = this.#durableLsn = 0
     this.#bind(ring)
     this.batch.limit(ringBytes - 2 * media.appendBytes)
-    anchor.state = ANCHOR_STATE.OPEN
-    anchor.head = 0
-    this.#anchors.write(anchor)
+    header.state = CHECKPOINT_STATE.OPEN
+    header.head = 0
+    this.#checkpointHeaders.write(header)
     this.#tailAt = this.#ringAt
     this.#measureRoom()
   }
 
-  /** Records go to this ring, and have the checksums of this epoch. */
+  /** Records go to this ring, and have the checksums of this log salt. */
   #bind(ring: Mapping): void {
     const { media } = this
     media.useRing(ring)
-    const seed = recordSeed(this.#seed, this.#anchor.epoch)
+    const seed = recordSeed(this.#seed, this.#checkpointHeader.logSalt)
     for (const { mailbox } of [this.#staging, this.#skip]) {
       mailbox[MAILBOX.SEED] = seed
       mailbox[MAILBOX.LOG_SLOT] = ring.slot
     }
   }
 
-  /** Makes all home places durable, so that the whole log can be used again. */
-  checkpoint(state: number = ANCHOR_STATE.OPEN): void {
+  /** Makes all in-place locations durable, so that the whole log can be used again. */
+  checkpoint(state: number = CHECKPOINT_STATE.OPEN): void {
     this.#checkpoint(this.#tail, state)
   }
 
-  #checkpoint(next: LogPosition, state: number = ANCHOR_STATE.OPEN): void {
+  #checkpoint(next: Lsn, state: number = CHECKPOINT_STATE.OPEN): void {
     const step = this.diagnostics.begin('checkpoint')
     this.media.checkLength()
-    // 1. The records first: a home place must never be ahead of its record.
-    this.settle()
-    // 2. Home places. A crash here or within replays all of the log: the same bytes once more.
-    this.home.persist()
-    // 3. Anchors. Until both say so the space before `next` is not used again.
+    // 1. The records first: an in-place location must never be ahead of its record.
+    this.makeDurable()
+    // 2. In-place locations. A crash here or within replays all of the log: the same bytes once more.
+    this.dirtyUnits.persist()
+    // 3. Checkpoint headers. Until both say so the space before `next` is not used again.
     const tail = alignUp(Math.max(next, this.#tail), this.media.appendBytes)
-    const anchor = this.#anchor
+    const header = this.#checkpointHeader
     const { slotsUsed, holes } = this.#slotCounts()
-    anchor.state = state
-    anchor.head = tail
-    anchor.slotsUsed = slotsUsed
-    anchor.holes = holes
-    this.#anchors.write(anchor)
-    this.#head = this.#tail = this.#durable = tail
+    header.state = state
+    header.head = tail
+    header.slotsUsed = slotsUsed
+    header.holes = holes
+    this.#checkpointHeaders.write(header)
+    this.#head = this.#tail = this.#durableLsn = tail
     this.#tailAt = this.#ringAt + (tail % this.#ringBytes)
     this.#measureRoom()
     this.checkpoints++
@@ -361,20 +362,20 @@ export class Log {
   // inlines a bounded amount of code, and calls that it did not inline cost up to 40 ns a commit.
   #place(staging: Staging): number {
     const span = spanOf(staging.bytes)
-    if (span > this.#room || this.home.units > this.#unitsMax) this.#makeRoom(span)
+    if (span > this.#room || this.dirtyUnits.count > this.#unitsMax) this.#makeRoom(span)
     const { u32 } = staging
     const tail = this.#tail
     const low = tail >>> 0
     u32[1] = staging.bytes
     u32[2] = low
     u32[3] = (tail - low) * (1 / WORD)
-    this.#writeSettled(u32)
+    this.#writeDurableLsn(u32)
     return span
   }
 
   /** Not `#tail`, even where each commit is fenced: a skip record before this one may be under way with it. */
-  #writeSettled(u32: Uint32Array): void {
-    const durable = this.#durable
+  #writeDurableLsn(u32: Uint32Array): void {
+    const durable = this.#durableLsn
     const low = durable >>> 0
     u32[4] = low
     u32[5] = (durable - low) * (1 / WORD)
@@ -383,8 +384,8 @@ export class Log {
   #makeRoom(span: number): void {
     const skipped = this.#skippedFor(span)
     const tooFull = this.usedBytes + skipped + span > this.#ringBytes
-    if (tooFull || this.home.units > this.#unitsMax) {
-      this.settle()
+    if (tooFull || this.dirtyUnits.count > this.#unitsMax) {
+      this.makeDurable()
       // An empty ring may begin anywhere: behind the end if the record does not fit before it.
       this.#checkpoint(this.#tail + this.#skippedFor(span))
     } else if (skipped > 0) {
@@ -429,15 +430,15 @@ export class Log {
     this.#advance(bytes)
   }
 
-  /** A skip record of `bytes`, for `position`. */
-  #skipRecord(position: LogPosition, bytes: number): Staging {
+  /** A skip record of `bytes`, for `lsn`. */
+  #skipRecord(lsn: Lsn, bytes: number): Staging {
     const skip = this.#skip
     const { u32 } = skip
-    const low = position >>> 0
+    const low = lsn >>> 0
     u32[1] = bytes
     u32[2] = low
-    u32[3] = ((position - low) * (1 / WORD)) | RECORD_SKIP
-    this.#writeSettled(u32)
+    u32[3] = ((lsn - low) * (1 / WORD)) | RECORD_SKIP
+    this.#writeDurableLsn(u32)
     skip.bytes = RECORD_HEADER_BYTES
     return skip
   }
@@ -449,6 +450,6 @@ export function spanOf(recordBytes: number): number {
 }
 
 /** Start value of the records' checksums: no record of another volume or an earlier run passes. */
-export function recordSeed(volumeSeed: number, epoch: number): number {
-  return crc32c(volumeSeed, Uint8Array.of(epoch, epoch >>> 8, epoch >>> 16, epoch >>> 24))
+export function recordSeed(volumeSeed: number, logSalt: number): number {
+  return crc32c(volumeSeed, Uint8Array.of(logSalt, logSalt >>> 8, logSalt >>> 16, logSalt >>> 24))
 }

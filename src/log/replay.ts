@@ -5,15 +5,15 @@
 import { isZero } from '../base/bits.js'
 import { crc32c } from '../base/checksum.js'
 import { PlinthError } from '../base/errors.js'
-import { type LogPosition, type Offset, WORD } from '../base/units.js'
-import { ANCHOR_STATE, type Anchor } from '../layout/anchor.js'
+import { type Lsn, type Offset, WORD } from '../base/units.js'
+import { CHECKPOINT_STATE, type CheckpointHeader } from '../layout/checkpoint-header.js'
 import { CHUNK_SLOT, CHUNK_STATE, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
 import type { Geometry } from '../layout/geometry.js'
 import {
   ENTRY,
   ENTRY_KIND_SHIFT,
   ENTRY_WORDS_SHIFT,
-  POSITION_HIGH_MASK,
+  LSN_HIGH_MASK,
   RECORD_ALIGN,
   RECORD_HEADER_BYTES,
   RECORD_SKIP,
@@ -25,29 +25,29 @@ export interface LogBytes {
   readonly geometry: Geometry
   /** The ring. */
   readonly bytes: Uint8Array
-  readonly head: LogPosition
-  /** Start value of the checksums of this epoch. */
+  readonly head: Lsn
+  /** Start value of the checksums of this log salt. */
   readonly seed: number
   /** Start value of the checksums of this volume. */
   readonly volumeSeed: number
-  /** The anchor says that the volume was closed: then the log is empty. */
+  /** The checkpoint header says that the volume was closed: then the log is empty. */
   readonly closed?: boolean
 }
 
-/** The log of a volume whose anchor is known, with its ring. */
+/** The log of a volume whose checkpoint header is known, with its ring. */
 export function logOf(
   geometry: Geometry,
   bytes: Uint8Array,
-  { head, epoch, state }: Anchor,
+  { head, logSalt, state }: CheckpointHeader,
   volumeSeed: number,
 ): LogBytes {
-  const closed = state === ANCHOR_STATE.CLOSED
-  return { geometry, bytes, head, seed: recordSeed(volumeSeed, epoch), volumeSeed, closed }
+  const closed = state === CHECKPOINT_STATE.CLOSED
+  return { geometry, bytes, head, seed: recordSeed(volumeSeed, logSalt), volumeSeed, closed }
 }
 
 export interface LogPrefix {
-  /** Position behind the last valid record. */
-  readonly end: LogPosition
+  /** LSN behind the last valid record. */
+  readonly end: Lsn
   readonly records: number
   /** Whether the record at the end has the right checksum and says what no record can say. */
   readonly isImpossible: boolean
@@ -57,13 +57,7 @@ export interface LogPrefix {
  * Takes one change of a record: `bytes[from, from + length)` of the ring belong to device offset `offset`, or to the slot
  * of the chunk table with that number.
  */
-export type Visitor = (
-  kind: number,
-  offset: Offset,
-  length: number,
-  from: number,
-  position: LogPosition,
-) => void
+export type Visitor = (kind: number, offset: Offset, length: number, from: number, lsn: Lsn) => void
 
 /**
  * Walks the valid prefix and shows each entry to `visit`, in order. With `limit` it walks a prefix
@@ -85,35 +79,35 @@ export function walkPrefix(log: LogBytes, visit: Visitor, limit?: LogPrefix): Lo
   const u32 = new Uint32Array(bytes.buffer, bytes.byteOffset, ringBytes / 4)
   // Of a closed volume nothing is in the log, whatever an earlier lap has left there.
   const farthest = limit?.end ?? (log.closed ? log.head : log.head + ringBytes)
-  let position = log.head
+  let lsn = log.head
   let records = 0
   let isImpossible = false
-  while (position < farthest) {
-    const span = validSpan(log, u32, position, limit === undefined)
+  while (lsn < farthest) {
+    const span = validSpan(log, u32, lsn, limit === undefined)
     if (span === 0) break
-    const at = position % ringBytes
+    const at = lsn % ringBytes
     if ((u32[(at >>> 2) + 3]! & RECORD_SKIP) === 0) {
       // All of a record is looked at before any of it counts.
-      if (limit === undefined && !walkRecord(log, u32, at, position, LOOK)) {
+      if (limit === undefined && !walkRecord(log, u32, at, lsn, LOOK)) {
         isImpossible = true
         break
       }
-      walkRecord(log, u32, at, position, visit)
+      walkRecord(log, u32, at, lsn, visit)
       records++
     }
-    position += span
+    lsn += span
   }
-  return { end: position, records, isImpossible }
+  return { end: lsn, records, isImpossible }
 }
 
-/** Whether a record is at a position that is whole and says what one can say. */
-export function isRecord(log: LogBytes, position: LogPosition): boolean {
+/** Whether a record is at an LSN that is whole and says what one can say. */
+export function isRecord(log: LogBytes, lsn: Lsn): boolean {
   const { bytes, geometry } = log
   const u32 = new Uint32Array(bytes.buffer, bytes.byteOffset, geometry.logBytes / 4)
-  if (validSpan(log, u32, position, true) === 0) return false
-  const at = position % geometry.logBytes
+  if (validSpan(log, u32, lsn, true) === 0) return false
+  const at = lsn % geometry.logBytes
   const isSkip = (u32[(at >>> 2) + 3]! & RECORD_SKIP) !== 0
-  return isSkip || walkRecord(log, u32, at, position, LOOK)
+  return isSkip || walkRecord(log, u32, at, lsn, LOOK)
 }
 
 /** What was durable in the log and cannot be reached. */
@@ -123,67 +117,59 @@ export interface LogLoss {
    * writes; `gone`: the log is empty, and was not.
    */
   readonly why: 'damaged' | 'impossible' | 'gone'
-  /** Log position at which replay ends. */
-  readonly position: LogPosition
+  /** LSN at which replay ends. */
+  readonly lsn: Lsn
   /** Whole records that are seen behind it. */
   readonly records: number
-  /** From that position to the end of the last of them. */
+  /** From that LSN to the end of the last of them. */
   readonly bytes: number
 }
 
 /** Whether the prefix ends before something that was durable; undefined when all can be as a crash leaves it. */
 export function findLoss(log: LogBytes, prefix: LogPrefix): LogLoss | undefined {
-  const { end: position, isImpossible } = prefix
+  const { end: lsn, isImpossible } = prefix
   if (!isImpossible && log.closed) return undefined
-  const { records, end, isDamage } = findBehind(log, position)
-  const loss = (why: LogLoss['why']) => ({ why, position, records, bytes: end - position })
+  const { records, end, isDamage } = findBehind(log, lsn)
+  const loss = (why: LogLoss['why']) => ({ why, lsn, records, bytes: end - lsn })
   if (isImpossible) return loss('impossible')
   if (isDamage) return loss('damaged')
   // Nothing takes records out of the ring: behind a head that has moved there are some.
-  const isGone = log.head > 0 && prefix.records === 0 && position === log.head && isZero(log.bytes)
+  const isGone = log.head > 0 && prefix.records === 0 && lsn === log.head && isZero(log.bytes)
   return isGone ? loss('gone') : undefined
 }
 
-export function describeLoss({ why, position }: LogLoss): string {
-  const record = `the log record at position ${position}`
+export function describeLoss({ why, lsn }: LogLoss): string {
+  const record = `the log record at LSN ${lsn}`
   if (why === 'damaged') {
     return `${record} was durable and is damaged; commits behind it would be lost`
   }
   return why === 'impossible'
     ? `${record} has a valid checksum and an impossible entry`
-    : `the log is empty from position ${position} on, and was not: commits since the last checkpoint are lost`
+    : `the log is empty from LSN ${lsn} on, and was not: commits since the last checkpoint are lost`
 }
 
-/** Bytes that the record at a position takes in the ring; 0 when there is no valid one. */
-function validSpan(
-  log: LogBytes,
-  u32: Uint32Array,
-  position: LogPosition,
-  checksummed: boolean,
-): number {
+/** Bytes that the record at an LSN takes in the ring; 0 when there is no valid one. */
+function validSpan(log: LogBytes, u32: Uint32Array, lsn: Lsn, checksummed: boolean): number {
   const ringBytes = log.geometry.logBytes
-  const at = position % ringBytes
+  const at = lsn % ringBytes
   const word = at >>> 2
   const recordBytes = u32[word + 1]!
   const high = u32[word + 3]!
-  const written = (high & POSITION_HIGH_MASK) * WORD + u32[word + 2]!
-  if (written !== position) return 0
-  if (high > (POSITION_HIGH_MASK | RECORD_SKIP)) return 0
+  const written = (high & LSN_HIGH_MASK) * WORD + u32[word + 2]!
+  if (written !== lsn) return 0
+  if (high > (LSN_HIGH_MASK | RECORD_SKIP)) return 0
   const isSkip = (high & RECORD_SKIP) !== 0
   const checkedBytes = isSkip ? RECORD_HEADER_BYTES : recordBytes
   const span = isSkip ? recordBytes : spanOf(recordBytes)
   if (span === 0 || span % RECORD_ALIGN !== 0 || recordBytes > ringBytes - at) return 0
   if (checkedBytes < RECORD_HEADER_BYTES || checkedBytes % 8 !== 0) return 0
-  if (position + span > log.head + ringBytes) return 0
+  if (lsn + span > log.head + ringBytes) return 0
   if (!checksummed) return span
   return u32[word] === crc32c(log.seed, log.bytes, at + 4, at + checkedBytes) ? span : 0
 }
 
 /** The whole records behind the end of the prefix, and whether one of them knew what stood there to be durable. */
-function findBehind(
-  log: LogBytes,
-  end: LogPosition,
-): { records: number; end: LogPosition; isDamage: boolean } {
+function findBehind(log: LogBytes, end: Lsn): { records: number; end: Lsn; isDamage: boolean } {
   const { bytes } = log
   const ringBytes = log.geometry.logBytes
   const u32 = new Uint32Array(bytes.buffer, bytes.byteOffset, ringBytes / 4)
@@ -192,15 +178,15 @@ function findBehind(
   let bytesMax = 2 * ringBytes
   for (let at = end + RECORD_ALIGN; at < log.head + ringBytes; ) {
     const word = (at % ringBytes) >>> 2
-    const settled = joinWords(u32[word + 4]!, u32[word + 5]!)
-    // Its position is looked at first: nearly always that ends it.
-    const mayBe = u32[word + 2] === at >>> 0 && settled <= at
+    const durableLsn = joinWords(u32[word + 4]!, u32[word + 5]!)
+    // Its LSN is looked at first: nearly always that ends it.
+    const mayBe = u32[word + 2] === at >>> 0 && durableLsn <= at
     if (mayBe) bytesMax -= validSpan(log, u32, at, false)
     if (bytesMax < 0) return { ...found, isDamage: true }
     const span = mayBe ? validSpan(log, u32, at, true) : 0
     if (span > 0) {
       if ((u32[word + 3]! & RECORD_SKIP) === 0) found.records++
-      if (settled > end) found.isDamage = true
+      if (durableLsn > end) found.isDamage = true
       found.end = at + span
     }
     at += span > 0 ? span : RECORD_ALIGN
@@ -216,7 +202,7 @@ function walkRecord(
   log: LogBytes,
   u32: Uint32Array,
   recordAt: number,
-  position: LogPosition,
+  lsn: Lsn,
   visit: Visitor,
 ): boolean {
   const end = recordAt + u32[(recordAt >>> 2) + 1]!
@@ -225,7 +211,7 @@ function walkRecord(
     const low = u32[at >>> 2]!
     const high = u32[(at >>> 2) + 1]!
     const kind = (high >>> ENTRY_KIND_SHIFT) & 15
-    const offset = (high & POSITION_HIGH_MASK) * WORD + low
+    const offset = (high & LSN_HIGH_MASK) * WORD + low
     let from = at + 8
     let length = (high >>> ENTRY_WORDS_SHIFT) * 8
     let next = from + length
@@ -239,7 +225,7 @@ function walkRecord(
     }
     if (next > end || !isSane(log.geometry, kind, offset, length)) return false
     if (visit === LOOK && kind === ENTRY.SLOT && !isWholeSlot(log, offset, from)) return false
-    visit(kind, offset, length, from, position)
+    visit(kind, offset, length, from, lsn)
     at = next
   }
   return true

@@ -1,19 +1,19 @@
 /** What later records of a log have made void. */
-import type { LogPosition, Offset } from '../base/units.js'
+import type { Lsn, Offset } from '../base/units.js'
 
 /**
- * Which ranges later records have made void, and up to which position.
+ * Which ranges later records have made void, and up to which LSN.
  *
  * Revocations overlap as they like (a chunk is freed, its granules given out in other cuts and
  * freed again), so their ends cut the device into segments, and each segment keeps the last
- * position that covers it.
+ * LSN that covers it.
  */
 export class Revocations {
-  /** Offset, end and position of each, until they are settled. */
+  /** Offset, end and LSN of each, until they are cut. */
   #ranges: Float64Array = new Float64Array(0)
   #count = 0
   #cuts: Float64Array = new Float64Array(0)
-  #positions: Float64Array = new Float64Array(0)
+  #lsns: Float64Array = new Float64Array(0)
 
   get isEmpty(): boolean {
     return this.#cuts.length === 0
@@ -21,10 +21,10 @@ export class Revocations {
 
   /** Bytes of memory that they take. */
   get memoryBytes(): number {
-    return this.#ranges.byteLength + this.#cuts.byteLength + this.#positions.byteLength
+    return this.#ranges.byteLength + this.#cuts.byteLength + this.#lsns.byteLength
   }
 
-  add(offset: Offset, length: number, position: LogPosition): void {
+  add(offset: Offset, length: number, lsn: Lsn): void {
     const at = this.#count * 3
     if (at === this.#ranges.length) {
       const grown = new Float64Array(Math.max(3 * 64, at * 2))
@@ -33,12 +33,12 @@ export class Revocations {
     }
     this.#ranges[at] = offset
     this.#ranges[at + 1] = offset + length
-    this.#ranges[at + 2] = position
+    this.#ranges[at + 2] = lsn
     this.#count++
   }
 
-  /** To be called once, after all were added in order of position. */
-  settle(): void {
+  /** To be called once, after all were added in order of LSN. */
+  cut(): void {
     const ranges = this.#ranges
     const cuts = new Float64Array(this.#count * 2)
     for (let i = 0; i < this.#count; i++) {
@@ -46,7 +46,7 @@ export class Revocations {
       cuts[2 * i + 1] = ranges[3 * i + 1]!
     }
     this.#cuts = cuts.sort()
-    this.#positions = new Float64Array(cuts.length).fill(-1)
+    this.#lsns = new Float64Array(cuts.length).fill(-1)
     // The latest paints first; `next` leads over what is painted, so each segment is painted once.
     const next = new Int32Array(cuts.length + 1)
     for (let i = 0; i < next.length; i++) next[i] = i
@@ -62,7 +62,7 @@ export class Revocations {
       const end = ranges[3 * i + 1]!
       let segment = unpainted(this.#firstCutFrom(ranges[3 * i]!))
       while (segment < cuts.length && this.#cuts[segment]! < end) {
-        this.#positions[segment] = ranges[3 * i + 2]!
+        this.#lsns[segment] = ranges[3 * i + 2]!
         next[segment] = segment + 1
         segment = unpainted(segment)
       }
@@ -72,12 +72,12 @@ export class Revocations {
 
   /**
    * Cuts a range at the ends of segments and calls `keep` with each piece that a record at
-   * `position` may still write: `skip` bytes into the range, `length` long.
+   * `lsn` may still write: `skip` bytes into the range, `length` long.
    */
   pieces(
     offset: Offset,
     length: number,
-    position: LogPosition,
+    lsn: Lsn,
     keep: (skip: number, length: number) => void,
   ): void {
     const cuts = this.#cuts
@@ -88,8 +88,8 @@ export class Revocations {
     if (segment === cuts.length || cuts[segment]! > offset) segment--
     while (at < end) {
       const until = Math.min(end, segment + 1 < cuts.length ? cuts[segment + 1]! : end)
-      const voidBefore = segment < 0 ? -1 : this.#positions[segment]!
-      if (until > at && voidBefore < position) keep(at - offset, until - at)
+      const voidBefore = segment < 0 ? -1 : this.#lsns[segment]!
+      if (until > at && voidBefore < lsn) keep(at - offset, until - at)
       at = Math.max(at, until)
       segment++
     }

@@ -8,7 +8,7 @@ import {
 } from '../layout/chunk-slot.js'
 import type { BadBlocks } from '../media/bad-blocks.js'
 import type { Mapping } from '../media/media.js'
-import type { Home } from './home.js'
+import type { DirtyUnits } from './dirty-units.js'
 
 export type Copy = 0 | 1
 
@@ -98,13 +98,13 @@ export class SlotCopies {
   }
 
   /** Stores a slot, of 128 bytes, in the place of a copy. */
-  store(home: Home, slot: number, copy: Copy, bytes: Uint8Array): void {
-    home.store(this.mapping(slot, copy), this.#place.offset, bytes)
+  store(dirtyUnits: DirtyUnits, slot: number, copy: Copy, bytes: Uint8Array): void {
+    dirtyUnits.store(this.mapping(slot, copy), this.#place.offset, bytes)
   }
 
   /** Stores what the copy `from` says in the place of the other. */
-  mend(home: Home, slot: number, from: Copy): void {
-    this.store(home, slot, from === 0 ? 1 : 0, this.bytes(slot, from).slice())
+  repair(dirtyUnits: DirtyUnits, slot: number, from: Copy): void {
+    this.store(dirtyUnits, slot, from === 0 ? 1 : 0, this.bytes(slot, from).slice())
   }
 
   /**

@@ -262,13 +262,13 @@ export class TransactionContext {
     if (this.isStructural) this.#prepare()
     if (!this.batch.isEmpty) this.log.commit()
     // What it has read may be under way: it returns nothing that a crash could take back.
-    else this.log.settle()
+    else this.log.makeDurable()
   }
 
   /** The same; durable when the promise resolves. */
   commitAsync(): Promise<void> {
     if (this.isStructural) this.#prepare()
-    return this.batch.isEmpty ? this.log.settleAsync() : this.log.commitAsync()
+    return this.batch.isEmpty ? this.log.makeDurableAsync() : this.log.commitAsync()
   }
 
   #prepare(): void {
@@ -315,7 +315,7 @@ export class TransactionContext {
     this.#doomed = undefined
     this.batch.begin()
     try {
-      if (this.log.media.failure === undefined) this.#turnBack()
+      if (this.log.media.failure === undefined) this.#rollBack()
     } catch (error) {
       // Giving space back may write; what failed first is what the caller is told.
       if (this.log.media.failure === undefined) throw error
@@ -327,7 +327,7 @@ export class TransactionContext {
     }
   }
 
-  #turnBack(): void {
+  #rollBack(): void {
     const joined = this.#joined
     for (let i = joined.length - 1; i >= 0; i--) tellRolledBack(joined[i]!)
     this.heaps.rollbackTo(0)

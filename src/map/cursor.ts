@@ -8,11 +8,11 @@
 import { PlinthError, type Volume } from '../index.js'
 import { compareBytes } from './bytes.js'
 import type { Entries } from './entries.js'
-import type { Hold } from './holds.js'
 import { Inner, type Node } from './inner.js'
 import type { Leaf } from './leaf.js'
 import { Path } from './path.js'
 import { type Bounds, checkKey, checkTarget } from './range.js'
+import type { Hold } from './snapshot-tracker.js'
 import type { Tree } from './tree.js'
 
 const FIRST_KEY = new Uint8Array(0)

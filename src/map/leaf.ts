@@ -47,8 +47,8 @@ export class Leaf {
   readonly pointer: number
   /** No key of it is before this one. */
   readonly low: Uint8Array
-  /** What the map's epoch was when this was made: snapshots of an earlier one do not have it. */
-  readonly epoch: number
+  /** What the map's version was when this was made: snapshots of an earlier one do not have it. */
+  readonly version: number
   isDecoded = false
   count = 0
   /** Bytes that all keys of the range begin with, or one fewer. */
@@ -57,10 +57,10 @@ export class Leaf {
   /** Where in the page this leaf's memory begins, in words of four bytes. */
   base = 0
 
-  constructor(pointer: number, low: Uint8Array, epoch: number) {
+  constructor(pointer: number, low: Uint8Array, version: number) {
     this.pointer = pointer
     this.low = low
-    this.epoch = epoch
+    this.version = version
   }
 
   slotAt(index: number): number {

@@ -6,13 +6,12 @@
  *                              │ bytes of each key
  *   entries       device      ─┘ an object a key, with its value
  *
- * Changes are made to memory while they are staged, and turned back when the transaction is refused.
+ * Changes are made to memory while they are staged, and rolled back when the transaction is refused.
  */
 import { type Heap, PlinthError, Volume } from '../index.js'
 import { compareBytes, hashOf } from './bytes.js'
 import { corrupt, Entries } from './entries.js'
 import { HashIndex } from './hash-index.js'
-import { type Hold, Holds } from './holds.js'
 import type { Node } from './inner.js'
 import {
   HEADER_BYTES,
@@ -32,6 +31,7 @@ import { Bounds, checkKey, checkValue, type Range, typeError } from './range.js'
 import { MapReader } from './reader.js'
 import { Retired } from './retired.js'
 import { MapSnapshot, type SnapshotParts } from './snapshot.js'
+import { type Hold, SnapshotTracker } from './snapshot-tracker.js'
 import { Tree } from './tree.js'
 import { Writer } from './writer.js'
 
@@ -72,7 +72,7 @@ export class OrderedMap extends MapReader {
   readonly #inside: Inside
   readonly #writer: Writer
   readonly #retired: Retired
-  readonly #holds = new Holds()
+  readonly #tracker = new SnapshotTracker()
   readonly #snapshotParts: SnapshotParts
 
   /**
@@ -109,8 +109,8 @@ export class OrderedMap extends MapReader {
     super(volume, tree, entries)
     this.#inside = inside
     this.#retired = retired
-    this.#writer = new Writer({ ...inside, retired, holds: this.#holds })
-    this.#snapshotParts = { volume, tree, entries, hold: (epoch) => this.#hold(epoch) }
+    this.#writer = new Writer({ ...inside, retired, tracker: this.#tracker })
+    this.#snapshotParts = { volume, tree, entries, hold: (version) => this.#hold(version) }
   }
 
   /**
@@ -208,23 +208,23 @@ export class OrderedMap extends MapReader {
     return pointer
   }
 
-  /** Holds a state: the present one, or that of an epoch that is held already. */
+  /** Holds a state: the present one, or that of a version that is held already. */
   #hold(held: number | undefined): Hold {
     const { tree } = this.#inside
-    const epoch = held ?? tree.epoch++
-    this.#holds.take(epoch)
-    tree.newest = this.#holds.newest
-    const hold = { epoch, isLost: false, drop: () => this.#drop(epoch) }
-    if (this.#writer.isWithin) this.#holds.addWithin(hold)
+    const version = held ?? tree.version++
+    this.#tracker.take(version)
+    tree.newest = this.#tracker.newest
+    const hold = { version, isLost: false, drop: () => this.#drop(version) }
+    if (this.#writer.isWithin) this.#tracker.addWithin(hold)
     return hold
   }
 
-  #drop(epoch: number): void {
+  #drop(version: number): void {
     const { tree, volume } = this.#inside
-    this.#holds.drop(epoch)
-    tree.newest = this.#holds.newest
-    tree.release(this.#holds.oldest)
-    this.#retired.release(volume, this.#holds.oldest)
+    this.#tracker.drop(version)
+    tree.newest = this.#tracker.newest
+    tree.release(this.#tracker.oldest)
+    this.#retired.release(volume, this.#tracker.oldest)
   }
 }
 

@@ -2,10 +2,10 @@
 import type { Volume } from '../index.js'
 import { Cursor } from './cursor.js'
 import type { Entries } from './entries.js'
-import type { Hold } from './holds.js'
 import type { Node } from './inner.js'
 import { Path } from './path.js'
 import { Bounds, checkKey, checkTarget, type Range } from './range.js'
+import type { Hold } from './snapshot-tracker.js'
 import type { Tree } from './tree.js'
 
 export abstract class MapReader {

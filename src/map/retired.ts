@@ -11,8 +11,8 @@ import { LEAF_SLOTS, RETIRED_BYTES, RETIRED_SLOTS, SLOTS_AT, TYPE } from './layo
 interface Page {
   readonly pointer: number
   readonly retired: number[]
-  /** The map's epoch when the last of them was retired: snapshots of that epoch and later do not see it. */
-  epoch: number
+  /** The map's version when the last of them was retired: snapshots of that version and later do not see it. */
+  version: number
 }
 
 const EMPTY_PAGE = new Uint8Array(RETIRED_BYTES)
@@ -46,17 +46,17 @@ export class Retired {
     if (last !== undefined) last.retired.length = mark.retired
   }
 
-  add(tx: Transaction, pointer: number, epoch: number): void {
+  add(tx: Transaction, pointer: number, version: number): void {
     let page = this.#pages.at(-1)
     if (page === undefined || page.retired.length === RETIRED_SLOTS) {
       const made = this.#heap.allocate(RETIRED_BYTES, TYPE.RETIRED)
       tx.writeObject(this.#heap, made, EMPTY_PAGE)
-      page = { pointer: made, retired: [], epoch }
+      page = { pointer: made, retired: [], version }
       this.#pages.push(page)
     }
     tx.setObjectUint64(this.#heap, page.pointer + page.retired.length * 8, pointer)
     page.retired.push(pointer)
-    page.epoch = epoch
+    page.version = version
   }
 
   /** Frees what no snapshot of `oldest` or later sees, a page in each transaction. */
@@ -64,7 +64,7 @@ export class Retired {
     this.isDue = false
     for (;;) {
       const page = this.#pages[0]
-      if (page === undefined || page.epoch > oldest) return
+      if (page === undefined || page.version > oldest) return
       if (page.retired.length === 0 && this.#pages.length === 1) return
       // Nobody waits for this: a crash before it is durable leaves it to the next opening.
       let isDone = false
@@ -101,7 +101,7 @@ export class Retired {
     const heap = this.#heap
     const all = new Set<number>()
     for (const pointer of heap.objects({ type: TYPE.RETIRED })) {
-      this.#pages.push({ pointer, retired: readPage(heap, pointer, all), epoch: 0 })
+      this.#pages.push({ pointer, retired: readPage(heap, pointer, all), version: 0 })
     }
     if (all.size > 0) refuseKept(heap, leaves, all)
     this.release(volume, 0)

@@ -1,17 +1,17 @@
 /** A state of the map that stays as it was. */
 import { PlinthError, type Volume } from '../index.js'
 import type { Entries } from './entries.js'
-import type { Hold } from './holds.js'
 import type { Node } from './inner.js'
 import { MapReader } from './reader.js'
+import type { Hold } from './snapshot-tracker.js'
 import type { Tree } from './tree.js'
 
 export interface SnapshotParts {
   readonly volume: Volume
   readonly tree: Tree
   readonly entries: Entries
-  /** Holds the present state, or once more that of a held epoch. */
-  readonly hold: (epoch: number | undefined) => Hold
+  /** Holds the present state, or once more that of a held version. */
+  readonly hold: (version: number | undefined) => Hold
 }
 
 /**
@@ -41,7 +41,7 @@ export class MapSnapshot extends MapReader {
 
   /** @internal */
   protected override hold(): Hold {
-    return this.#parts.hold(this.#held.epoch)
+    return this.#parts.hold(this.#held.version)
   }
 
   /** Lets go of the state. Cursors that were made of it go on. Safe to call twice. */

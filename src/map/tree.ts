@@ -2,9 +2,9 @@
  * The tree over the leaves: in memory alone, built from the leaves' low keys at opening. Inner nodes are
  * never changed and leaves only while no snapshot sees them, so a snapshot is a root.
  *
- *   epoch    1        2               3
- *            leaf A ──┼─ A changes ──▶ A' (epoch 2)      the snapshot's root goes on to have A
- *                     └ snapshot of epoch 1
+ *   version  1        2               3
+ *            leaf A ──┼─ A changes ──▶ A' (version 2)      the snapshot's root goes on to have A
+ *                     └ snapshot of version 1
  *
  * Invariant: a decoded leaf says what the leaf on the device says, together with what the transaction under
  * way has staged; one that a newer version has superseded says what it said then, and stays decoded.
@@ -25,8 +25,8 @@ const TOUCH_EVERY = 16
 
 interface Superseded {
   readonly leaf: Leaf
-  /** Snapshots of this epoch and later do not see it. */
-  readonly epoch: number
+  /** Snapshots of this version and later do not see it. */
+  readonly version: number
 }
 
 /** A state to go back to. */
@@ -58,8 +58,8 @@ export class Tree {
   #searches = 0
   #root: Node
   /** Of what is made now. */
-  epoch = 1
-  /** Epoch of the newest snapshot, 0 for none. */
+  version = 1
+  /** Version of the newest snapshot, 0 for none. */
   newest = 0
   /** How many superseded leaves were given up: marks count them as well. */
   #released = 0
@@ -153,7 +153,7 @@ export class Tree {
     low: Uint8Array,
     high: Uint8Array | undefined,
   ): Leaf {
-    const leaf = new Leaf(pointer, low, this.epoch)
+    const leaf = new Leaf(pointer, low, this.version)
     this.#memory.acquire(leaf)
     leaf.prefix = left.prefix
     leaf.takeFrom(left, first)
@@ -165,16 +165,16 @@ export class Tree {
 
   /** The version to be changed of the leaf at the end of `path`: it, or a copy if a snapshot sees it. */
   own(leaf: Leaf, path: Path): Leaf {
-    if (leaf.epoch > this.newest) {
+    if (leaf.version > this.newest) {
       this.#touched.push(leaf)
       return leaf
     }
-    const copy = new Leaf(leaf.pointer, leaf.low, this.epoch)
+    const copy = new Leaf(leaf.pointer, leaf.low, this.version)
     this.#memory.copy(leaf, copy)
     this.#touched.push(copy)
     // It cannot be decoded again: the cache has no say any more.
     if (!this.#cache.delete(leaf)) this.#evicted.splice(this.#evicted.indexOf(leaf), 1)
-    this.#superseded.push({ leaf, epoch: this.epoch })
+    this.#superseded.push({ leaf, version: this.version })
     this.#cache.set(copy, true)
     this.replace(path, [leaf.low], [copy])
     // The way to it is another now, and leads through the same places.
@@ -252,7 +252,7 @@ export class Tree {
   /** Gives up what no snapshot of `oldest` or later sees. */
   release(oldest: number): void {
     let count = 0
-    while (count < this.#superseded.length && this.#superseded[count]!.epoch <= oldest) {
+    while (count < this.#superseded.length && this.#superseded[count]!.version <= oldest) {
       this.#memory.release(this.#superseded[count++]!.leaf)
     }
     this.#superseded.splice(0, count)

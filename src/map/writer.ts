@@ -14,7 +14,6 @@ import type { Heap, Participant, Transaction, Volume } from '../index.js'
 import { compareBytes, hashOf, headOf, separate } from './bytes.js'
 import type { Entries } from './entries.js'
 import type { HashIndex } from './hash-index.js'
-import type { Holds } from './holds.js'
 import {
   LEAF_BYTES,
   LEAF_MAGIC,
@@ -28,6 +27,7 @@ import type { Leaf } from './leaf.js'
 import type { Change } from './operation.js'
 import { Path } from './path.js'
 import type { Retired, RetiredMark } from './retired.js'
+import type { SnapshotTracker } from './snapshot-tracker.js'
 import type { Tree, TreeMark } from './tree.js'
 
 /** A leaf with at most so many entries moves to its left neighbour if both have at most so many. */
@@ -41,7 +41,7 @@ export interface WriterParts {
   readonly entries: Entries
   readonly index: HashIndex
   readonly retired: Retired
-  readonly holds: Holds
+  readonly tracker: SnapshotTracker
 }
 
 /** A state of the map's memory to go back to: one object, as each call within a transaction makes one. */
@@ -63,7 +63,7 @@ export class Writer implements Participant {
   readonly #entries: Entries
   readonly #index: HashIndex
   readonly #retired: Retired
-  readonly #holds: Holds
+  readonly #tracker: SnapshotTracker
   readonly #path = new Path()
   readonly #start = new WriterMark()
   /** What the transaction under way has told the index: hashes, and pointers that were added, or with a minus removed. */
@@ -91,7 +91,7 @@ export class Writer implements Participant {
     this.#entries = parts.entries
     this.#index = parts.index
     this.#retired = parts.retired
-    this.#holds = parts.holds
+    this.#tracker = parts.tracker
     this.#work = (tx) => {
       if (!this.#hasJoined) this.#join(tx)
       if (this.#mayContinue) this.#entries.tx = tx
@@ -177,7 +177,7 @@ export class Writer implements Participant {
     const isWithin = this.#volume.transaction !== undefined
     this.#mayContinue = isWithin || changes !== undefined
     if (this.#retired.isDue && !isWithin) {
-      this.#retired.release(this.#volume, this.#holds.oldest)
+      this.#retired.release(this.#volume, this.#tracker.oldest)
     }
   }
 
@@ -199,7 +199,7 @@ export class Writer implements Participant {
     this.#retired.mark(mark)
     mark.staged = this.#entries.stagedCount
     mark.indexed = this.#indexedHashes.length
-    mark.holds = this.#holds.within
+    mark.holds = this.#tracker.within
   }
 
   mark(): WriterMark {
@@ -212,7 +212,7 @@ export class Writer implements Participant {
     this.#entries.rollbackTo(mark.staged)
     this.#tree.rollbackTo(mark)
     this.#retired.rollbackTo(mark)
-    this.#holds.loseWithin(mark.holds)
+    this.#tracker.loseWithin(mark.holds)
     while (this.#indexedHashes.length > mark.indexed) {
       const hash = this.#indexedHashes.pop()!
       const pointer = this.#indexedPointers.pop()!
@@ -234,7 +234,7 @@ export class Writer implements Participant {
     this.#hasJoined = false
     this.#entries.end()
     this.#tree.end()
-    this.#holds.endWithin()
+    this.#tracker.endWithin()
     while (this.#indexedHashes.length > 0) {
       this.#indexedHashes.pop()
       this.#indexedPointers.pop()
@@ -338,7 +338,7 @@ export class Writer implements Participant {
   #drop(tx: Transaction, pointer: number, hash: number): void {
     this.#indexRemove(hash, pointer)
     if (this.#tree.newest === 0) this.#heap.free(pointer)
-    else this.#retired.add(tx, pointer, this.#tree.epoch)
+    else this.#retired.add(tx, pointer, this.#tree.version)
   }
 
   /**

@@ -14,7 +14,7 @@
  *
  * Invariants:
  *   - a mapping's slot is its index in `mappings`, and no two mappings overlap;
- *   - the log is appended to in order of position; what was appended is durable after the next fence;
+ *   - the log is appended to in order of LSN; what was appended is durable after the next fence;
  *   - after `failure` is set nothing is written any more.
  */
 import { crc32c } from '../base/checksum.js'
@@ -30,8 +30,8 @@ import { MAILBOX, type Staging, TARGET_WORDS } from './staging.js'
  */
 export type Granularity = 'byte' | 'cache-line' | 'page'
 
-/** Write-back units of a mapping that a logged change went to and no checkpoint has taken home yet. */
-export interface Pending {
+/** Dirty units of a mapping: a logged change went to them, and no checkpoint has made them durable in place yet. */
+export interface DirtyBits {
   /** One bit for each unit. */
   readonly bits: Uint32Array
   /** How many are set. */
@@ -46,7 +46,7 @@ export interface Mapping {
   /** The whole stretch; empty once it is detached. */
   bytes: Uint8Array
   /** Made when the first one comes. */
-  pending: Pending | undefined
+  dirty: DirtyBits | undefined
 }
 
 /** Counted since the device was opened. Exact: tests assert them. */
@@ -62,7 +62,7 @@ export const COUNTER = {
 
 /** What was done to the device, counted exactly. */
 export interface Counters {
-  /** Ranges that commits changed, stored in their home places. Stores of the program's own are not seen. */
+  /** Ranges that commits changed, stored in their in-place locations. Stores of the program's own are not seen. */
   readonly stores: number
   /** Cache lines written back, on devices of cache-line granularity. */
   readonly linesFlushed: number
@@ -74,7 +74,7 @@ export interface Counters {
   readonly systemCalls: number
   /** Bytes of records appended to the log. */
   readonly bytesAppended: number
-  /** Bytes that `write` copied; on page granularity those written to home places and by `persist` as well. */
+  /** Bytes that `write` copied; on page granularity those written to in-place locations and by `persist` as well. */
   readonly bytesWritten: number
 }
 
@@ -99,10 +99,10 @@ export abstract class Media {
   abstract extend(sizeBytes: number): void
   /** Where an append may start after a fence: a multiple of this. */
   abstract readonly appendBytes: number
-  /** log2 of the unit in which home places are written back. */
-  abstract readonly unitShift: number
-  /** So many pending units make a checkpoint due although the log has room: they bound its duration. */
-  abstract readonly pendingUnitsMax: number
+  /** log2 of the bytes of a dirty unit, in which in-place locations are written back. */
+  abstract readonly dirtyUnitShift: number
+  /** So many dirty units make a checkpoint due although the log has room: they bound its duration. */
+  abstract readonly dirtyUnitsMax: number
   /** Whether a fence waits for a device: then those who wait at the same time share one, off the event loop. */
   abstract readonly sharesFences: boolean
   readonly counters: Float64Array = new Float64Array(Object.keys(COUNTER).length)
@@ -156,8 +156,8 @@ export abstract class Media {
 
   /** Writes back a range. Durable after the next fence. */
   abstract flush(mapping: Mapping, offset: number, length: number): void
-  /** Writes back `count` units, (slot, unit) pairs in `list`, and fences. */
-  abstract persistUnits(list: Uint32Array, count: number): void
+  /** Writes back `count` dirty units, (slot, unit) pairs in `list`, and fences. */
+  abstract persistDirtyUnits(list: Uint32Array, count: number): void
   /** Writes back every store of the program to this mapping that may not have reached the device. */
   abstract flushStores(mapping: Mapping): void
   /**
@@ -187,7 +187,7 @@ export abstract class Media {
 
   protected abstract appendBytesOf(at: Offset, record: Uint8Array): void
 
-  /** Stores the targets of a record in their home places. */
+  /** Stores the targets of a record in their in-place locations. */
   apply(staging: Staging): void {
     const { targets, u8 } = staging
     this.counters[COUNTER.STORES]! += staging.targetCount
@@ -211,7 +211,7 @@ export abstract class Media {
     if (skip !== undefined) this.append(at + alignUp(staging.bytes, LINE_BYTES), skip)
     // 2. Fence. From here on the batch has happened: recovery replays it.
     this.fence()
-    // 3. Home places. Lost at a crash; the log has them until a checkpoint has flushed them.
+    // 3. In-place locations. Lost at a crash; the log has them until a checkpoint has flushed them.
     this.apply(staging)
   }
 

@@ -2,7 +2,7 @@
  * The memory in which a record is built, and the mailbox of the fused commit call.
  *
  *   u8, u32   the record itself, header first; checksummed and copied to the log as it is
- *   targets   four words for each home place that changes: mapping slot, offset in the mapping,
+ *   targets   four words for each in-place location that changes: mapping slot, offset in the mapping,
  *             offset in the record, length
  *   mailbox   arguments of the native call, so that it needs none (a Node-API call with three
  *             arguments costs 23 ns, with none 10)
@@ -28,7 +28,7 @@ export const MAILBOX_FLAG = {
   NO_WRITE_BACK: 1,
   /** The checksum alone. */
   SEAL: 2,
-  /** The home places alone. */
+  /** The in-place locations alone. */
   APPLY: 4,
 } as const
 export const TARGET_WORDS = 4
@@ -75,7 +75,7 @@ export class Staging {
     this.#resize(powerOfTwoCeil(wanted), this.targets.length / TARGET_WORDS)
   }
 
-  /** Adds a home place: `length` bytes at `from` of the record belong to `offset` of mapping `slot`. */
+  /** Adds an in-place location: `length` bytes at `from` of the record belong to `offset` of mapping `slot`. */
   target(slot: number, offset: number, from: number, length: number): void {
     const at = this.targetCount++ * TARGET_WORDS
     if (at === this.targets.length) this.#growTargets()

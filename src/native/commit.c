@@ -50,7 +50,7 @@ static bool still_there(napi_env env, const Binding *binding) {
 }
 
 /** The mapping's bytes at `offset`, or NULL when the range is not inside a writable mapping. */
-static inline uint8_t *home(const State *state, uint32_t slot, uint64_t offset, uint64_t length) {
+static inline uint8_t *in_place(const State *state, uint32_t slot, uint64_t offset, uint64_t length) {
   if (slot >= state->mapping_count) return NULL;
   const Mapping *mapping = &state->mappings[slot];
   /* A free slot is not writable. */
@@ -79,10 +79,10 @@ static inline void copy_short(uint8_t *to, const uint8_t *from, size_t length) {
   }
 }
 
-/** Homes that are on their way to the cache at the same time. */
+/** In-place locations that are on their way to the cache at the same time. */
 #define PREFETCHED 8
 
-static inline void prefetch_home(const Binding *binding, uint32_t i) {
+static inline void prefetch_in_place(const Binding *binding, uint32_t i) {
   const uint32_t *target = binding->targets + (size_t)i * TARGET_WORDS;
   __builtin_prefetch(binding->state->mappings[target[TARGET_SLOT]].base + target[TARGET_OFFSET], 1);
 }
@@ -93,10 +93,10 @@ static inline void seal(const State *state, uint32_t seed, uint8_t *record, uint
   memcpy(record, &crc, 4);
 }
 
-/** Stores all targets in their home places. */
+/** Stores all targets in their in-place locations. */
 static inline void apply(const Binding *binding, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
-    if (i + PREFETCHED < count) prefetch_home(binding, i + PREFETCHED);
+    if (i + PREFETCHED < count) prefetch_in_place(binding, i + PREFETCHED);
     const uint32_t *target = binding->targets + (size_t)i * TARGET_WORDS;
     copy_short(binding->state->mappings[target[TARGET_SLOT]].base + target[TARGET_OFFSET],
                binding->staging + target[TARGET_SOURCE], target[TARGET_BYTES]);
@@ -124,7 +124,7 @@ static napi_value commit(napi_env env, napi_callback_info info) {
   }
   /* Media that append in their own way ask for parts of a commit. */
   const uint32_t parts = mailbox[FLAGS] & (FLAG_SEAL | FLAG_APPLY);
-  uint8_t *log = parts != 0 ? NULL : home(state, mailbox[LOG_SLOT], mailbox[LOG_OFFSET], bytes);
+  uint8_t *log = parts != 0 ? NULL : in_place(state, mailbox[LOG_SLOT], mailbox[LOG_OFFSET], bytes);
   if (parts == 0 && log == NULL) {
     throw_range(env, "The record must lie inside a writable mapping");
     return NULL;
@@ -137,7 +137,7 @@ static napi_value commit(napi_env env, napi_callback_info info) {
   for (uint32_t i = 0; i < count; i++) {
     const uint32_t *target = binding->targets + (size_t)i * TARGET_WORDS;
     const uint64_t source = target[TARGET_SOURCE], length = target[TARGET_BYTES];
-    if (home(state, target[TARGET_SLOT], target[TARGET_OFFSET], length) == NULL ||
+    if (in_place(state, target[TARGET_SLOT], target[TARGET_OFFSET], length) == NULL ||
         source + length > binding->staging_length) {
       throw_range(env, "Target %u must lie inside staging and inside a writable mapping", i);
       return NULL;
@@ -151,7 +151,7 @@ static napi_value commit(napi_env env, napi_callback_info info) {
   }
   /* The fence takes longer than a cache miss: the lines that are stored to behind it are fetched
      meanwhile (4 % of a commit). */
-  for (uint32_t i = 0; i < count && i < PREFETCHED; i++) prefetch_home(binding, i);
+  for (uint32_t i = 0; i < count && i < PREFETCHED; i++) prefetch_in_place(binding, i);
 
   /* 1. The checksum. A crash up to the fence leaves a record that fails it, or a whole one. */
   seal(state, mailbox[SEED], staging, bytes);
@@ -161,9 +161,9 @@ static napi_value commit(napi_env env, napi_callback_info info) {
   } else {
     copy_write_back(&state->processor, log, staging, bytes);
   }
-  /* 4. The commit point. No home place may be stored before it. */
+  /* 4. The commit point. No in-place location may be stored before it. */
   fence();
-  /* 5. The home places. Not written back: the log has them until a checkpoint. */
+  /* 5. The in-place locations. Not written back: the log has them until a checkpoint. */
   apply(binding, count);
   return NULL;
 }

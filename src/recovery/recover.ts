@@ -3,19 +3,19 @@
  * short anywhere and begun again.
  *
  *   1  walk the log: longest valid prefix, revocations         reads
- *   2  store what the records say in their home places         visible only
- *   3  make the home places durable                            a crash before 4 repeats it all
- *   4  (the caller) write the anchors with a new epoch         records of this run never pass again
+ *   2  store what the records say in their in-place locations  visible only
+ *   3  make the in-place locations durable                     a crash before 4 repeats it all
+ *   4  (the caller) write checkpoint headers, new log salt     records of this run never pass again
  *
- * The epoch is what makes the end of the prefix final: a record that lay behind a torn one can
+ * The log salt is what makes the end of the prefix final: a record that lay behind a torn one can
  * never follow the records of a later run.
  */
 import { PlinthError } from '../base/errors.js'
-import { alignDown, type LogPosition, MIB, type Offset } from '../base/units.js'
+import { alignDown, type Lsn, MIB, type Offset } from '../base/units.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot, versionOfSlot } from '../layout/chunk-slot.js'
 import { type Geometry, metadataRuns } from '../layout/geometry.js'
 import { type Changes, readLog } from '../log/changes.js'
-import { Home } from '../log/home.js'
+import { DirtyUnits } from '../log/dirty-units.js'
 import { findLoss, type LogBytes, type LogLoss, walkLog, walkPrefix } from '../log/replay.js'
 import { type MappedExtent, SlotCopies } from '../log/slot-copies.js'
 import type { Mapping, Media } from '../media/media.js'
@@ -28,7 +28,7 @@ const WINDOW_BYTES = 256 * MIB
 const WINDOWS_MAX = 4
 
 export interface Replayed {
-  readonly end: LogPosition
+  readonly end: Lsn
   readonly records: number
   readonly bytes: number
   /** Chunk slots that the log has touched: at least so many are in use. */
@@ -55,9 +55,9 @@ export interface ReplayParts {
 /** Replays the log into the device: durable when it returns. */
 export function replay(parts: ReplayParts): Replayed {
   const { media, log } = parts
-  const home = new Home(media)
-  const windows = new Windows(media, parts.geometry, home)
-  const { changes, ...replayed } = read(parts, home, false)
+  const dirtyUnits = new DirtyUnits(media)
+  const windows = new Windows(media, parts.geometry, dirtyUnits)
+  const { changes, ...replayed } = read(parts, dirtyUnits, false)
   changes.forEachByPlace((offset, from, length) => {
     // What went bad since is lost, and its chunk is reported.
     for (const good of media.badBlocks.around(offset, length)) {
@@ -65,7 +65,7 @@ export function replay(parts: ReplayParts): Replayed {
       windows.store(good.offset, log.bytes.subarray(at, at + good.length))
     }
   })
-  home.persist()
+  dirtyUnits.persist()
   windows.close()
   return replayed
 }
@@ -75,11 +75,11 @@ export function replay(parts: ReplayParts): Replayed {
  * what is read. Nothing is written. With `salvage` what is damaged keeps nobody from what stands before it.
  */
 export function replayToMemory(parts: ReplayParts, salvage: boolean): Read {
-  return read(parts, new Home(parts.media), salvage)
+  return read(parts, new DirtyUnits(parts.media), salvage)
 }
 
 /** What the log says; slots of the table are stored in both of their places. */
-function read(parts: ReplayParts, home: Home, salvage: boolean): Read {
+function read(parts: ReplayParts, dirtyUnits: DirtyUnits, salvage: boolean): Read {
   const { media, log } = parts
   const copies = new SlotCopies({ ...parts, badBlocks: media.badBlocks })
   const { prefix, slots, changes } = readLog(log, salvage ? walkPrefix : walkLog)
@@ -88,7 +88,7 @@ function read(parts: ReplayParts, home: Home, salvage: boolean): Read {
   for (const [slot, from] of slots) {
     for (const copy of [0, 1] as const) {
       if (copies.isBad(slot, copy)) continue
-      copies.store(home, slot, copy, log.bytes.subarray(from, from + CHUNK_SLOT.bytes))
+      copies.store(dirtyUnits, slot, copy, log.bytes.subarray(from, from + CHUNK_SLOT.bytes))
     }
     slotsUsed = Math.max(slotsUsed, slot + 1)
   }
@@ -103,7 +103,7 @@ function read(parts: ReplayParts, home: Home, salvage: boolean): Read {
 }
 
 /**
- * A slot is written to its home place after its record was durable. One that is newer than the log knows
+ * A slot is written to its in-place location after its record was durable. One that is newer than the log knows
  * says that a record was durable and is damaged: a shorter log would undo what was acknowledged.
  */
 function refuseNewerSlots(
@@ -113,8 +113,8 @@ function refuseNewerSlots(
 ): void {
   for (const [slot, from] of slots) {
     const logged = versionOfSlot(decodeChunkSlot(log.bytes, from, chunkSlotSeed(seed, slot)))
-    const home = [copies.read(slot, 0), copies.read(slot, 1)].map(versionOfSlot)
-    if (Math.max(...home) > logged) {
+    const inPlace = [copies.read(slot, 0), copies.read(slot, 1)].map(versionOfSlot)
+    if (Math.max(...inPlace) > logged) {
       throw new PlinthError(
         'ERR_VOLUME_CORRUPT',
         `chunk slot ${slot} is newer than the log knows: a record that changed it was durable and is damaged`,
@@ -126,16 +126,16 @@ function refuseNewerSlots(
 /** Stretches of the data area, mapped as replay comes by, which it does in order of place. */
 class Windows {
   readonly #media: Media
-  readonly #home: Home
+  readonly #dirtyUnits: DirtyUnits
   readonly #windowBytes: number
   /** Ends of the stretches that have chunks alone, each one's start and its end in turn: no two mappings overlap. */
   readonly #stretches: Float64Array
   readonly #open = new Map<number, Mapping>()
   #last: Mapping | undefined
 
-  constructor(media: Media, geometry: Geometry, home: Home) {
+  constructor(media: Media, geometry: Geometry, dirtyUnits: DirtyUnits) {
     this.#media = media
-    this.#home = home
+    this.#dirtyUnits = dirtyUnits
     this.#windowBytes = Math.max(WINDOW_BYTES, geometry.granuleBytes)
     const { dataAt, tailAt, granuleBytes } = geometry
     const ends = metadataRuns(geometry).flatMap(({ start, length }) => [start, start + length])
@@ -149,7 +149,7 @@ class Windows {
       const at = offset + done - mapping.offset
       const length = Math.min(bytes.length - done, mapping.length - at)
       const part = length === bytes.length ? bytes : bytes.subarray(done, done + length)
-      this.#home.store(mapping, at, part)
+      this.#dirtyUnits.store(mapping, at, part)
       done += length
     }
   }
@@ -165,9 +165,9 @@ class Windows {
     const start = Math.max(stretches[i]!, alignDown(offset, this.#windowBytes))
     let mapping = this.#open.get(start)
     if (mapping === undefined) {
-      // Each window comes once; a bounded number of them is mapped, and written home when it is reached.
+      // Each window comes once; a bounded number of them is mapped, and written in place when it is reached.
       if (this.#open.size === WINDOWS_MAX) {
-        this.#home.persist()
+        this.#dirtyUnits.persist()
         this.close()
       }
       const end = Math.min(

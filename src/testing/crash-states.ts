@@ -1,5 +1,5 @@
 /**
- * The states that a power cut may leave: the durable image with, for each unsettled unit, one of
+ * The states that a power cut may leave: the durable image with, for each volatile unit, one of
  * the contents that it may have. All of them when they are few; else a choice that covers what goes
  * wrong in practice: nothing, everything, each unit alone, each missing alone, each prefix in order
  * of storing, for any two units each without the other, torn units, and seeded mixtures.
@@ -8,7 +8,7 @@ import { LINE_BYTES } from '../base/units.js'
 import { combine, mixLines } from './fingerprint.js'
 import { Image } from './images.js'
 import type { Random } from './random.js'
-import type { SimulatedMedia, Unsettled } from './simulated-media.js'
+import type { SimulatedMedia, VolatileUnit } from './simulated-media.js'
 
 export interface Limits {
   /** So many combinations are tried exhaustively. */
@@ -22,7 +22,7 @@ export interface Limits {
 /** Fingerprints of states that need not be tried. */
 export type Known = Pick<Set<number>, 'has' | 'add'>
 
-/** Which version each unsettled unit has: 0 the durable one, n the n-th after it, -1 torn. */
+/** Which version each volatile unit has: 0 the durable one, n the n-th after it, -1 torn. */
 type Choice = Int32Array
 
 const NO_BYTES = new Uint8Array(0)
@@ -38,7 +38,7 @@ export function forEachCrashState(
   known: Known,
   visit: (image: Uint8Array, fingerprint: number) => void,
 ): void {
-  const units = media.unsettled().map((unit) => new Choosable(media, unit))
+  const units = media.volatileUnits().map((unit) => new Choosable(media, unit))
   const durable = media.fingerprint
   let image: Image | undefined
   const chosen =
@@ -64,7 +64,7 @@ export function forEachCrashState(
   image?.giveBack()
 }
 
-/** An unsettled unit, with what each of its contents changes in the fingerprint: worked out once, used in many states. */
+/** A volatile unit, with what each of its contents changes in the fingerprint: worked out once, used in many states. */
 class Choosable {
   readonly at: number
   readonly versions: readonly Uint8Array[]
@@ -76,7 +76,7 @@ class Choosable {
   /** Made anew for each state that has it. */
   #torn: Uint8Array = NO_BYTES
 
-  constructor(media: SimulatedMedia, { unit, versions, order }: Unsettled) {
+  constructor(media: SimulatedMedia, { unit, versions, order }: VolatileUnit) {
     this.at = unit * media.unitBytes
     this.versions = versions
     this.order = order

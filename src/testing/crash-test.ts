@@ -40,7 +40,7 @@ export interface CrashTest<A> {
   readonly size?: number
   readonly granule?: number
   readonly logSize?: number
-  /** So many combinations of unsettled lines are tried one by one. @default 64 */
+  /** So many combinations of volatile lines are tried one by one. @default 64 */
   readonly exhaustive?: number
   /** So many seeded mixtures are tried beyond. @default 16 */
   readonly samples?: number
@@ -214,7 +214,7 @@ class Run<A> {
   }
 
   #lookForUnflushed(media: SimulatedMedia, volume: Volume, model: Model): void {
-    // What the log has is written home first; what then differs was stored by nobody but the workload.
+    // What the log has is written in place first; what then differs was stored by nobody but the workload.
     volume.checkpoint()
     const chunks = volume.chunks()
     for (const unit of media.unflushed()) {

@@ -29,7 +29,7 @@ export type Model = Granularity | 'page-prefix'
 /** What a point is about to do. */
 export type PointKind = 'store' | 'append' | 'flush' | 'fence'
 
-export interface Unsettled {
+export interface VolatileUnit {
   /** Index of the unit: device offset divided by the unit's bytes. */
   readonly unit: number
   /** Contents that the device may have instead of the durable ones, oldest first. */
@@ -63,8 +63,8 @@ export class SimulatedMedia extends Media {
   readonly granularity: Granularity
   readonly sizeBytes: number
   readonly appendBytes: number
-  readonly unitShift: number
-  readonly pendingUnitsMax: number
+  readonly dirtyUnitShift: number
+  readonly dirtyUnitsMax: number
   readonly sharesFences: boolean
   /** Bytes of a unit of the crash model. */
   readonly unitBytes: number
@@ -83,8 +83,8 @@ export class SimulatedMedia extends Media {
   readonly #viewed = new Set<Mapping>()
   /** While a volume is being opened nobody has views: whatever is stored comes through the seam. */
   opening = false
-  #gathered: { at: number; bytes: Uint8Array }[] = []
-  #homeUnsettled = false
+  #logBuffer: { at: number; bytes: Uint8Array }[] = []
+  #isInPlaceUnfenced = false
   readonly #reads: Uint8Array[] = []
   #detached = new Map<Mapping, Uint8Array>()
   /** What was delayed, to be done after the next fence. */
@@ -112,8 +112,8 @@ export class SimulatedMedia extends Media {
     this.#paged = this.granularity === 'page'
     this.sizeBytes = image.length
     this.appendBytes = this.#paged ? PAGE_BYTES : LINE_BYTES
-    this.unitShift = this.#paged ? 12 : 6
-    this.pendingUnitsMax = this.#paged ? 16384 : 65536
+    this.dirtyUnitShift = this.#paged ? 12 : 6
+    this.dirtyUnitsMax = this.#paged ? 16384 : 65536
     this.sharesFences = this.#paged
     this.unitBytes = this.#paged ? SECTOR_BYTES : LINE_BYTES
     this.#visible = Image.copyOf(image)
@@ -164,7 +164,7 @@ export class SimulatedMedia extends Media {
     const slot = this.freeSlot()
     if (this.#paged) this.#mapped.follow(this.#visible, offset, length)
     const bytes = this.#mapped.bytes.subarray(offset, offset + length)
-    const mapping: Mapping = { slot, offset, length, bytes, pending: undefined }
+    const mapping: Mapping = { slot, offset, length, bytes, dirty: undefined }
     this.mappings[slot] = mapping
     if (!this.opening) {
       this.#viewed.add(mapping)
@@ -212,7 +212,7 @@ export class SimulatedMedia extends Media {
   #append(at: number, record: Uint8Array): void {
     this.counters[COUNTER.BYTES_APPENDED]! += record.length
     if (this.#paged) {
-      this.#gathered.push({ at, bytes: record.slice() })
+      this.#logBuffer.push({ at, bytes: record.slice() })
       return
     }
     this.#visible.set(record, at)
@@ -232,7 +232,7 @@ export class SimulatedMedia extends Media {
   #flush(mapping: Mapping, offset: number, length: number): void {
     const at = mapping.offset + offset
     if (this.#paged) {
-      this.#homeUnsettled = true
+      this.#isInPlaceUnfenced = true
       this.#write(at, mapping.bytes.subarray(offset, offset + length))
       return
     }
@@ -240,8 +240,8 @@ export class SimulatedMedia extends Media {
     if (!this.#writeBack(at, length)) this.onNeedless?.()
   }
 
-  persistUnits(list: Uint32Array, count: number): void {
-    const bytes = 2 ** this.unitShift
+  persistDirtyUnits(list: Uint32Array, count: number): void {
+    const bytes = 2 ** this.dirtyUnitShift
     for (let i = 0; i < count; i++) {
       const mapping = this.mappings[list[2 * i]!]!
       const offset = list[2 * i + 1]! * bytes
@@ -282,32 +282,33 @@ export class SimulatedMedia extends Media {
     this.counters[COUNTER.FENCES]!++
     if (verdict === 'fail') throw this.fail(new Error('EIO: simulated failure of a barrier'))
     if (this.#paged) this.#barrier(verdict)
-    else if (verdict === 'go') this.#settle()
-    else if (verdict === 'delay') this.#delayed.push(() => this.#settle())
+    else if (verdict === 'go') this.#makeUnitsDurable()
+    else if (verdict === 'delay') this.#delayed.push(() => this.#makeUnitsDurable())
     if (verdict !== 'go' || this.#delayed.length === 0) return
     const delayed = this.#delayed
     this.#delayed = []
     for (const act of delayed) act()
   }
 
-  /** A log write that is its own barrier, then a barrier for home places, if there are any. */
+  /** A log write that is its own barrier, then a barrier for in-place locations, if there are any. */
   #barrier(verdict: Verdict): void {
-    if (this.#gathered.length > 0) {
-      const homes = new Map(this.#units)
+    if (this.#logBuffer.length > 0) {
+      const inPlace = new Map(this.#units)
       this.#units.clear()
-      for (const { at, bytes } of this.#gathered) this.#write(at, bytes)
-      this.#gathered = []
-      // The write is under way: any of its sectors may be there, and any of the homes before it.
-      for (const [unit, held] of homes) if (!this.#units.has(unit)) this.#units.set(unit, held)
+      for (const { at, bytes } of this.#logBuffer) this.#write(at, bytes)
+      this.#logBuffer = []
+      // The write is under way: any of its sectors may be there, and any of the stores in place before it.
+      for (const [unit, held] of inPlace) if (!this.#units.has(unit)) this.#units.set(unit, held)
       this.#pointOnly('fence')
       if (verdict === 'go') {
-        for (const unit of [...this.#units.keys()]) if (!homes.has(unit)) this.#settleUnit(unit)
+        for (const unit of [...this.#units.keys()])
+          if (!inPlace.has(unit)) this.#makeUnitDurable(unit)
       }
       this.counters[COUNTER.BARRIERS]!++
     }
-    if (this.#homeUnsettled) {
-      if (verdict === 'go') this.#settle()
-      this.#homeUnsettled = false
+    if (this.#isInPlaceUnfenced) {
+      if (verdict === 'go') this.#makeUnitsDurable()
+      this.#isInPlaceUnfenced = false
       this.counters[COUNTER.BARRIERS]!++
     }
   }
@@ -315,9 +316,9 @@ export class SimulatedMedia extends Media {
   close(): void {}
 
   /** Every unit of which a crash now may leave something else than what is durable. */
-  unsettled(): Unsettled[] {
+  volatileUnits(): VolatileUnit[] {
     this.#look()
-    const units: Unsettled[] = []
+    const units: VolatileUnit[] = []
     for (const [unit, { versions, order }] of this.#units) units.push({ unit, versions, order })
     return units
   }
@@ -422,11 +423,11 @@ export class SimulatedMedia extends Media {
     return any
   }
 
-  #settle(): void {
-    for (const unit of [...this.#units.keys()]) this.#settleUnit(unit)
+  #makeUnitsDurable(): void {
+    for (const unit of [...this.#units.keys()]) this.#makeUnitDurable(unit)
   }
 
-  #settleUnit(unit: number): void {
+  #makeUnitDurable(unit: number): void {
     const held = this.#units.get(unit)!
     const upTo = this.#paged ? held.versions.length - 1 : held.flushed
     if (upTo < 0) return

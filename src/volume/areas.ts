@@ -2,19 +2,19 @@
 import { alignDown, alignUp, PAGE_BYTES } from '../base/units.js'
 import { CHUNK_SLOT } from '../layout/chunk-slot.js'
 import {
-  ANCHOR_AT,
+  CHECKPOINT_AT,
   type Geometry,
   HEAD_BYTES,
   SUPERBLOCK_AT,
   type TableExtent,
 } from '../layout/geometry.js'
-import { Anchors } from '../log/anchors.js'
+import { CheckpointHeaders } from '../log/checkpoint-headers.js'
 import type { MappedExtent } from '../log/slot-copies.js'
 import type { Mapping, Media } from '../media/media.js'
 
 /** A part of a volume and its place. */
 export interface VolumeArea {
-  readonly name: 'superblock' | 'anchor' | 'chunk table' | 'log' | 'data'
+  readonly name: 'superblock' | 'checkpoint header' | 'chunk table' | 'log' | 'data'
   /** Bytes from the start of the device. */
   readonly offset: number
   readonly size: number
@@ -35,7 +35,7 @@ export function areasOf(geometry: Geometry): VolumeArea[] {
   ].sort((a, b) => a.offset - b.offset)
   const areas: VolumeArea[] = [
     { name: 'superblock', offset: SUPERBLOCK_AT, size: PAGE_BYTES },
-    { name: 'anchor', offset: ANCHOR_AT, size: PAGE_BYTES },
+    { name: 'checkpoint header', offset: CHECKPOINT_AT, size: PAGE_BYTES },
   ]
   let from = dataAt
   for (const area of inside) {
@@ -45,24 +45,24 @@ export function areasOf(geometry: Geometry): VolumeArea[] {
   }
   if (tailAt > from) areas.push({ name: 'data', offset: from, size: tailAt - from })
   areas.push(
-    { name: 'anchor', offset: geometry.anchorCopyAt, size: PAGE_BYTES },
+    { name: 'checkpoint header', offset: geometry.checkpointCopyAt, size: PAGE_BYTES },
     { name: 'superblock', offset: geometry.superblockCopyAt, size: PAGE_BYTES },
   )
   return areas
 }
 
-/** One end of a volume: superblock and anchor, and where they are in its mapping. */
+/** One end of a volume: superblock and checkpoint header, and where they are in its mapping. */
 export interface End {
   readonly mapping: Mapping
   readonly superblockAt: number
-  readonly anchorAt: number
+  readonly checkpointAt: number
 }
 
 export interface Areas {
   readonly head: End
   /** Another one when the volume has grown. */
   tail: End
-  readonly anchors: Anchors
+  readonly checkpointHeaders: CheckpointHeaders
   /** The ring. Another one when it is replaced. */
   log: Mapping
   /** In the order of the geometry. */
@@ -76,31 +76,34 @@ export function mapAreas(
   alignBytes: number,
 ): Areas {
   const headMapping = media.map(0, alignUp(HEAD_BYTES, Math.max(PAGE_BYTES, alignBytes)))
-  const head = { mapping: headMapping, superblockAt: SUPERBLOCK_AT, anchorAt: ANCHOR_AT }
+  const head = { mapping: headMapping, superblockAt: SUPERBLOCK_AT, checkpointAt: CHECKPOINT_AT }
   const tail = mapTail(media, geometry, alignBytes)
   return {
     head,
     tail,
-    anchors: new Anchors(media, seed, [anchorPlace(head), anchorPlace(tail)]),
+    checkpointHeaders: new CheckpointHeaders(media, seed, [
+      checkpointPlace(head),
+      checkpointPlace(tail),
+    ]),
     log: mapLog(media, geometry, alignBytes),
     extents: geometry.extents.map((extent) => mapExtent(media, extent, alignBytes)),
   }
 }
 
-export function anchorPlace({ mapping, anchorAt }: End) {
-  return { mapping, offset: anchorAt }
+export function checkpointPlace({ mapping, checkpointAt }: End) {
+  return { mapping, offset: checkpointAt }
 }
 
 export function mapTail(
   media: Media,
-  { anchorCopyAt, superblockCopyAt, sizeBytes }: Geometry,
+  { checkpointCopyAt, superblockCopyAt, sizeBytes }: Geometry,
   alignBytes: number,
 ): End {
-  const at = alignDown(anchorCopyAt, Math.max(PAGE_BYTES, alignBytes))
+  const at = alignDown(checkpointCopyAt, Math.max(PAGE_BYTES, alignBytes))
   return {
     mapping: media.map(at, sizeBytes - at),
     superblockAt: superblockCopyAt - at,
-    anchorAt: anchorCopyAt - at,
+    checkpointAt: checkpointCopyAt - at,
   }
 }
 

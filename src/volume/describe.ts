@@ -52,9 +52,9 @@ export function statsOf({ geometry, table, log, store, lifecycle }: Loaded): Vol
   const granules = geometry.granules - geometry.dataAt / granuleBytes - metadataGranules(geometry)
   return {
     dataBytes: granules * granuleBytes,
-    usedBytes: (granules - free - table.keptOut.size) * granuleBytes,
+    usedBytes: (granules - free - table.quarantined.size) * granuleBytes,
     freeBytes: free * granuleBytes,
-    badBytes: table.keptOut.size * granuleBytes,
+    badBytes: table.quarantined.size * granuleBytes,
     largestFreeBytes: longest * granuleBytes,
     freeRuns: runs,
     fragmentation: free === 0 ? 0 : 1 - longest / free,

@@ -7,7 +7,7 @@ import type { Readable } from '../check/inspection.js'
 import { Device } from '../device/device.js'
 import { createFile } from '../device/file-space.js'
 import { isSame, statOf } from '../device/open.js'
-import { ANCHOR_STATE } from '../layout/anchor.js'
+import { CHECKPOINT_STATE } from '../layout/checkpoint-header.js'
 import {
   type Geometry,
   geometryOf,
@@ -142,14 +142,14 @@ function placed(shape: Shape, { alignBytes, path }: Device): Geometry {
 
 /** What a new volume writes, lowest first. */
 function writtenBy(geometry: Geometry): Stretch[] {
-  const { granuleBytes, anchorCopyAt, sizeBytes } = geometry
+  const { granuleBytes, checkpointCopyAt, sizeBytes } = geometry
   return [
     { offset: 0, length: HEAD_BYTES },
     ...metadataRuns(geometry).map(({ start, length }) => ({
       offset: start * granuleBytes,
       length: length * granuleBytes,
     })),
-    { offset: anchorCopyAt, length: sizeBytes - anchorCopyAt },
+    { offset: checkpointCopyAt, length: sizeBytes - checkpointCopyAt },
   ]
 }
 
@@ -208,19 +208,26 @@ export function writeVolume(
 ): void {
   const seed = volumeSeed(about.uuid)
   const areas = mapAreas(media, geometry, seed, about.alignBytes)
-  const { head, tail, anchors, log, extents } = areas
+  const { head, tail, checkpointHeaders, log, extents } = areas
   // 1. No superblock: from here on a crash leaves no volume, neither the old one nor half a new one.
   for (const { mapping, superblockAt } of [head, tail])
     media.zero(mapping, superblockAt, PAGE_BYTES)
   media.fence()
-  // 2. Empty tables, no record that could be taken for one of this volume's, anchors at the start.
+  // 2. Empty tables, no record that could be taken for one of this volume's, checkpoint headers at the start.
   // Writing the whole log also has a filesystem allocate it for good: later writes only overwrite.
-  for (const { mapping, anchorAt } of [head, tail]) media.zero(mapping, anchorAt, PAGE_BYTES)
+  for (const { mapping, checkpointAt } of [head, tail])
+    media.zero(mapping, checkpointAt, PAGE_BYTES)
   for (const mapping of [log, ...extents.flatMap(({ copies }) => copies)]) {
     media.zero(mapping, 0, mapping.length)
   }
   media.fence()
-  anchors.write({ epoch: 0, state: ANCHOR_STATE.CLOSED, head: 0, slotsUsed: 0, holes: 0 })
+  checkpointHeaders.write({
+    logSalt: 0,
+    state: CHECKPOINT_STATE.CLOSED,
+    head: 0,
+    slotsUsed: 0,
+    holes: 0,
+  })
   // 3. Superblocks, the second first: the volume exists with the first of them that is whole.
   writeSuperblocks(media, areas, {
     version: FORMAT_VERSION,

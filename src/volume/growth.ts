@@ -3,7 +3,7 @@
  *
  *   longer        device longer ─▶ new tail ─▶ first superblock ─▶ old tail erased ─▶ granules are free
  *   more slots    checkpoint ─▶ both copies of the extent zero ─▶ superblocks ─▶ slots are free
- *   longer log    new ring zero ─▶ old log retired ─▶ superblocks ─▶ new epoch in the new ring ─▶ old ring is free
+ *   longer log    new ring zero ─▶ old log retired ─▶ superblocks ─▶ new log salt in the new ring ─▶ old ring is free
  *
  * Each arrow is a fence. A power cut at any of them leaves the volume as it was or as it will be, and space
  * that is nobody's: what a superblock does not name is free. Space changes hands only after both superblocks say so. None of it is
@@ -28,7 +28,7 @@ import {
 import { SUPERBLOCK_FLAG, type Superblock, shapeFields } from '../layout/superblock.js'
 import type { TransactionContext } from '../log/transaction-context.js'
 import type { Mapping } from '../media/media.js'
-import { type Areas, anchorPlace, mapExtent, mapLog, mapTail } from './areas.js'
+import { type Areas, checkpointPlace, mapExtent, mapLog, mapTail } from './areas.js'
 import { writeSuperblocks } from './superblocks.js'
 
 /** A log that is too short by this is replaced. */
@@ -152,22 +152,22 @@ export class Growth implements RoomMaker {
     const next = geometryFor({ ...geometry, sizeBytes: size })
     this.#refuseBad(next)
     // 2. All of the volume as it will be. What is appended is written first: its block ends there.
-    log.settle()
+    log.makeDurable()
     this.#moveTail(next)
     // 3. It is longer: what was its tail is a chunk's to have, and what is behind it.
     table.addGranules()
   }
 
-  /** Superblocks and anchors are written twice, or not at all. */
-  #refuseBad({ anchorCopyAt, sizeBytes }: Geometry): void {
+  /** Superblocks and checkpoint headers are written twice, or not at all. */
+  #refuseBad({ checkpointCopyAt, sizeBytes }: Geometry): void {
     const { badBlocks } = this.#parts.context.log.media
     const bad =
       badBlocks.within(0, HEAD_BYTES)[0] ??
-      badBlocks.within(anchorCopyAt, sizeBytes - anchorCopyAt)[0]
+      badBlocks.within(checkpointCopyAt, sizeBytes - checkpointCopyAt)[0]
     if (bad === undefined) return
     throw new PlinthError(
       'ERR_BAD_BLOCKS',
-      `the volume does not grow to ${sizeBytes} bytes: ${bad.length} bytes at ${bad.offset} are known to be bad, where its superblocks and anchors would be`,
+      `the volume does not grow to ${sizeBytes} bytes: ${bad.length} bytes at ${bad.offset} are known to be bad, where its superblocks and checkpoint headers would be`,
     )
   }
 
@@ -179,14 +179,14 @@ export class Growth implements RoomMaker {
     areas.tail = mapTail(media, next, alignBytes)
     // Nothing else is in the pages, whatever the device had there.
     media.zero(areas.tail.mapping, areas.tail.superblockAt, PAGE_BYTES)
-    media.zero(areas.tail.mapping, areas.tail.anchorAt, PAGE_BYTES)
+    media.zero(areas.tail.mapping, areas.tail.checkpointAt, PAGE_BYTES)
     // A crash up to here, or while the second superblock is written, leaves the volume with its old tail.
-    areas.anchors.moveSecond(anchorPlace(areas.tail))
+    areas.checkpointHeaders.moveSecond(checkpointPlace(areas.tail))
     media.fence()
     this.#write(next)
     // The first superblock says where the second is: nobody looks here. Until it is erased nothing else is.
     media.zero(before.mapping, before.superblockAt, PAGE_BYTES)
-    media.zero(before.mapping, before.anchorAt, PAGE_BYTES)
+    media.zero(before.mapping, before.checkpointAt, PAGE_BYTES)
     media.fence()
     media.unmap(before.mapping)
     reshape(geometry, next)
@@ -292,9 +292,10 @@ export class Growth implements RoomMaker {
   get #hasBadHead(): boolean {
     const { context, geometry } = this.#parts
     const { badBlocks } = context.log.media
-    const { anchorCopyAt, sizeBytes } = geometry
+    const { checkpointCopyAt, sizeBytes } = geometry
     return (
-      badBlocks.touches(0, HEAD_BYTES) || badBlocks.touches(anchorCopyAt, sizeBytes - anchorCopyAt)
+      badBlocks.touches(0, HEAD_BYTES) ||
+      badBlocks.touches(checkpointCopyAt, sizeBytes - checkpointCopyAt)
     )
   }
 
@@ -328,7 +329,7 @@ export class Growth implements RoomMaker {
     log.retire()
     const next = geometryFor({ ...geometry, ...ring })
     this.#write(next)
-    // 3. A new epoch in the new one.
+    // 3. A new log salt in the new one.
     log.restart(mapping, wanted)
     media.unmap(areas.log)
     areas.log = mapping

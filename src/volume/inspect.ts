@@ -16,7 +16,7 @@ import type { Media } from '../media/media.js'
 import { mapAreas, mappingsOf } from './areas.js'
 import { parseRepairOptions } from './options.js'
 
-/** Mending ends by itself; this is for a device that does not keep what is written. */
+/** Repairing ends by itself; this is for a device that does not keep what is written. */
 const PASSES_MAX = 100
 
 export function checkAt(path: string): Finding[] {
@@ -75,7 +75,7 @@ export function repairDevice(
     const media = openMedia(geometry.sizeBytes)
     const metadata = mappingsOf(mapAreas(media, geometry, inspection.seed, alignBytes))
     applyFixes(media, metadata, geometry, fixes)
-    // What was mended may show more to mend: behind a record of the log there are others.
+    // What was repaired may show more to repair: behind a record of the log there are others.
     for (let pass = 1; ; pass++) {
       const checked = checkDevice(device, undefined, force)
       const more = chooseFixes(checked.fixes, dropDamaged)

@@ -7,14 +7,14 @@ import { ChunkChanges } from '../allocator/chunk-changes.js'
 import { ChunkStore } from '../allocator/chunk-store.js'
 import { ChunkTable } from '../allocator/chunk-table.js'
 import { PlinthError } from '../base/errors.js'
-import { alignUp, type LogPosition, PAGE_BYTES } from '../base/units.js'
+import { alignUp, type Lsn, PAGE_BYTES } from '../base/units.js'
 import { HeapDirectory } from '../heap/heap-directory.js'
-import { ANCHOR_STATE, POSITION_RESTART } from '../layout/anchor.js'
+import { CHECKPOINT_STATE, COUNT_RESTART } from '../layout/checkpoint-header.js'
 import { CHUNK_SLOT } from '../layout/chunk-slot.js'
 import { type Geometry, SUPERBLOCK_AT } from '../layout/geometry.js'
 import { formatUuid, type Superblock, volumeSeed } from '../layout/superblock.js'
 import { Diagnostics } from '../log/diagnostics.js'
-import { Home } from '../log/home.js'
+import { DirtyUnits } from '../log/dirty-units.js'
 import { Log } from '../log/log.js'
 import { logOf } from '../log/replay.js'
 import { TransactionContext } from '../log/transaction-context.js'
@@ -41,7 +41,7 @@ export interface Recovery {
   /** Bytes of log that they took. */
   readonly bytesReplayed: number
   /** Structures that were damaged or behind and were restored from their second copy. */
-  readonly healed: number
+  readonly repaired: number
   /** What a reader with `salvage` goes without; undefined when all is there. */
   readonly loss?: RecoveryLoss | undefined
   readonly durationMs: number
@@ -49,8 +49,8 @@ export interface Recovery {
 
 /** What a reader with `salvage` goes without. */
 export interface RecoveryLoss {
-  /** Log position from which nothing can be replayed. */
-  readonly position: number
+  /** LSN from which nothing can be replayed. */
+  readonly lsn: number
   /** Bytes of log from there to the end of the last whole record that is seen; at least so many are lost. */
   readonly bytes: number
   /** Whole records that are seen behind it; at least so many transactions are lost. */
@@ -111,17 +111,17 @@ export function loadVolume(options: LoadOptions): Loaded {
   const areas = mapAreas(media, geometry, seed, options.alignBytes)
   const { extents } = areas
   refuseBadMetadata(media, geometry, areas, readOnly)
-  const anchors = areas.anchors.read()
-  if (anchors === undefined) throw corrupt('both anchors are damaged')
-  const { anchor } = anchors
+  const checkpointHeaders = areas.checkpointHeaders.read()
+  if (checkpointHeaders === undefined) throw corrupt('both checkpoint headers are damaged')
+  const { header } = checkpointHeaders
   const parts: ReplayParts = {
     media,
     geometry,
     seed,
     extents,
-    log: logOf(geometry, areas.log.bytes.subarray(0, geometry.logBytes), anchor, seed),
+    log: logOf(geometry, areas.log.bytes.subarray(0, geometry.logBytes), header, seed),
   }
-  // 1. The log, into its home places. Nothing else may be read before.
+  // 1. The log, into its in-place locations. Nothing else may be read before.
   const read = readOnly ? replayToMemory(parts, salvage) : undefined
   const replayed: Replayed = read ?? replay(parts)
   // 2. The table, and the copies that are damaged or behind.
@@ -134,29 +134,29 @@ export function loadVolume(options: LoadOptions): Loaded {
       return media.badBlocks
     },
   })
-  let healed = anchors.damaged.filter(Boolean).length
-  const home = new Home(media)
-  const heal = (slot: number, from: 0 | 1) => {
-    healed++
-    table.copies.mend(home, slot, from)
+  let repaired = checkpointHeaders.damaged.filter(Boolean).length
+  const dirtyUnits = new DirtyUnits(media)
+  const repair = (slot: number, from: 0 | 1) => {
+    repaired++
+    table.copies.repair(dirtyUnits, slot, from)
   }
-  const slots = table.load(anchor, replayed.slotsUsed, heal, salvage)
-  const epoch = (anchor.epoch + 1) >>> 0
-  const position = positionAfter(replayed.end, media.appendBytes, geometry)
+  const slots = table.load(header, replayed.slotsUsed, repair, salvage)
+  const logSalt = (header.logSalt + 1) >>> 0
+  const lsn = lsnAfter(replayed.end, media.appendBytes, geometry)
   if (!readOnly) {
-    home.persist()
-    const isOpen = anchor.state === ANCHOR_STATE.OPEN
-    if ((isOpen || found.isHealable) && !hasBadSuperblock(media, geometry)) {
-      if (found.isHealable) healed++
+    dirtyUnits.persist()
+    const isOpen = header.state === CHECKPOINT_STATE.OPEN
+    if ((isOpen || found.isRepairable) && !hasBadSuperblock(media, geometry)) {
+      if (found.isRepairable) repaired++
       // A growth that was cut short may have left a tail that is one change ahead: none of it counts any more.
       if (isOpen) superblock = { ...superblock, sequence: superblock.sequence + 2 }
       writeSuperblocks(media, areas, superblock, found.source)
     }
-    // 3. A new epoch: what is left of the old log never counts again, and nothing of it is needed.
-    areas.anchors.write({
-      epoch,
-      state: ANCHOR_STATE.OPEN,
-      head: position,
+    // 3. A new log salt: what is left of the old log never counts again, and nothing of it is needed.
+    areas.checkpointHeaders.write({
+      logSalt,
+      state: CHECKPOINT_STATE.OPEN,
+      head: lsn,
       ...table.slotCounts(),
     })
   }
@@ -164,11 +164,11 @@ export function loadVolume(options: LoadOptions): Loaded {
     lifecycle,
     diagnostics,
     geometry,
-    anchors: areas.anchors,
+    checkpointHeaders: areas.checkpointHeaders,
     seed,
-    epoch,
+    logSalt,
     ring: areas.log,
-    position,
+    lsn,
     slotCounts: () => table.slotCounts(),
   })
   const context = new TransactionContext(log)
@@ -208,10 +208,10 @@ export function loadVolume(options: LoadOptions): Loaded {
     heaps,
     transaction: new Transaction(store, heaps, context),
     recovery: {
-      clean: anchor.state === ANCHOR_STATE.CLOSED && replayed.records === 0,
+      clean: header.state === CHECKPOINT_STATE.CLOSED && replayed.records === 0,
       recordsReplayed: replayed.records,
       bytesReplayed: replayed.bytes,
-      healed,
+      repaired,
       loss: lossOf(read, slots),
       durationMs: performance.now() - started,
     },
@@ -222,7 +222,7 @@ export function loadVolume(options: LoadOptions): Loaded {
 function refuseBadMetadata(
   { badBlocks }: Media,
   { logAt, logBytes, extents }: Geometry,
-  { anchors }: Areas,
+  { checkpointHeaders }: Areas,
   readOnly: boolean,
 ): void {
   const inLog = badBlocks.within(logAt, logBytes)[0]
@@ -234,13 +234,13 @@ function refuseBadMetadata(
       }
     }
   }
-  const bad = ([0, 1] as const).filter((copy) => anchors.isBad(copy))
+  const bad = ([0, 1] as const).filter((copy) => checkpointHeaders.isBad(copy))
   if (bad.length === 0 || (bad.length === 1 && readOnly)) return
   throw new PlinthError(
     'ERR_BAD_BLOCKS',
     bad.length === 2
-      ? 'both anchors are in known bad blocks: where replay begins is lost'
-      : 'one anchor is in a known bad block, and a power loss while the other is written could tear it; ' +
+      ? 'both checkpoint headers are in known bad blocks: where replay begins is lost'
+      : 'one checkpoint header is in a known bad block, and a power loss while the other is written could tear it; ' +
           'clear the block, then opening restores it from the other, or open with readOnly',
   )
 }
@@ -257,18 +257,18 @@ function badBlock({ offset, length }: Stretch, where: string): PlinthError {
 }
 
 /**
- * First position of a new epoch. Records of earlier ones never pass, so positions that come near their end
+ * First LSN under a new log salt. Records of earlier ones never pass, so LSNs that come near their end
  * begin anew, at the same place of the ring.
  */
-function positionAfter(end: LogPosition, unit: number, { logBytes }: Geometry): LogPosition {
-  const position = alignUp(end, unit)
-  return position < POSITION_RESTART ? position : position % logBytes
+function lsnAfter(end: Lsn, unit: number, { logBytes }: Geometry): Lsn {
+  const lsn = alignUp(end, unit)
+  return lsn < COUNT_RESTART ? lsn : lsn % logBytes
 }
 
 function lossOf(read: Read | undefined, slots: number): RecoveryLoss | undefined {
   if (read === undefined || (read.loss === undefined && slots === 0)) return undefined
-  const { position, bytes, records } = read.loss ?? { position: read.end, bytes: 0, records: 0 }
-  return { position, bytes, records, slots }
+  const { lsn, bytes, records } = read.loss ?? { lsn: read.end, bytes: 0, records: 0 }
+  return { lsn, bytes, records, slots }
 }
 
 function corrupt(what: string): PlinthError {

@@ -4,8 +4,8 @@ import { type Offset, PAGE_BYTES } from '../base/units.js'
 import type { Readable } from '../check/inspection.js'
 import { findIntruder, nameBoth } from '../check/intruder.js'
 import { likelyTails, newestTail } from '../check/tails.js'
-import { ANCHOR, ANCHOR_STATE, decodeAnchor } from '../layout/anchor.js'
-import { ANCHOR_AT, type Geometry, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { CHECKPOINT, CHECKPOINT_STATE, decodeCheckpoint } from '../layout/checkpoint-header.js'
+import { CHECKPOINT_AT, type Geometry, SUPERBLOCK_AT } from '../layout/geometry.js'
 import { followSuperblock, unwritableFeatures } from '../layout/refusal.js'
 import {
   decodeSuperblock,
@@ -28,7 +28,7 @@ export interface Found {
   /** Which copy counts: the other is written first, when they are. */
   readonly source: 0 | 1
   /** Whether one copy is to be written from the other: it is damaged, and the device can read and write both. */
-  readonly isHealable: boolean
+  readonly isRepairable: boolean
 }
 
 const REFUSED = {
@@ -108,7 +108,7 @@ export function findSuperblock(
   const areSame =
     typeof first !== 'string' && typeof second !== 'string' && isSameSuperblock(first, second)
   const source = superblock === first ? 0 : 1
-  return { superblock, geometry, source, isHealable: unreadable === undefined && !areSame }
+  return { superblock, geometry, source, isRepairable: unreadable === undefined && !areSame }
 }
 
 type ReadCopy = (at: Offset, copy: 0 | 1) => Superblock | SuperblockDefect
@@ -166,9 +166,11 @@ export function findStored(
 /** Whether the last user closed the volume: then everything before was durable. */
 function wasClosed(device: Readable, { superblock, geometry }: Found): boolean {
   const seed = volumeSeed(superblock.uuid)
-  return [ANCHOR_AT, geometry.anchorCopyAt].every((at) => {
+  return [CHECKPOINT_AT, geometry.checkpointCopyAt].every((at) => {
     try {
-      return decodeAnchor(device.read(at, ANCHOR.bytes), seed)?.state === ANCHOR_STATE.CLOSED
+      return (
+        decodeCheckpoint(device.read(at, CHECKPOINT.bytes), seed)?.state === CHECKPOINT_STATE.CLOSED
+      )
     } catch {
       return false
     }

@@ -15,7 +15,7 @@ import type { Backend } from '../device/mapper.js'
 import type { VolumeRange } from '../device/residency.js'
 import type { Heap } from '../heap/heap.js'
 import type { HeapDirectory, HeapOptions } from '../heap/heap-directory.js'
-import { ANCHOR_STATE } from '../layout/anchor.js'
+import { CHECKPOINT_STATE } from '../layout/checkpoint-header.js'
 import { OWN_TYPE_PREFIX } from '../layout/heap.js'
 import type { Log } from '../log/log.js'
 import type { TransactionContext } from '../log/transaction-context.js'
@@ -212,7 +212,7 @@ export class Volume {
   }
 
   /**
-   * Takes a volume off a device: every copy of its superblock and anchor is overwritten with zeros, so that
+   * Takes a volume off a device: every copy of its superblock and checkpoint header is overwritten with zeros, so that
    * nobody finds it again; what chunks held is not erased. Durable when it returns; a crash within leaves the
    * volume as it was, or none.
    * @throws PlinthError ERR_NOT_A_VOLUME, ERR_VOLUME_BUSY, ERR_DEVICE_MISSING, ERR_DEVICE_KIND, ERR_DEVICE_IO;
@@ -538,7 +538,7 @@ export class Volume {
   }
 
   /**
-   * Writes all logged changes home and empties the log. Never needed for durability; it makes the
+   * Writes all logged changes in place and empties the log. Never needed for durability; it makes the
    * next recovery short.
    */
   checkpoint(): void {
@@ -557,7 +557,7 @@ export class Volume {
     this.#lifecycle.checkOpen()
     this.#context.checkIdle()
     const { table, store, log } = this.#parts
-    if (!this.#lifecycle.readOnly) log.settle()
+    if (!this.#lifecycle.readOnly) log.makeDurable()
     return checkDevice(this.#parts.standing.readable, {
       table,
       isReserved: (slot) => insideOf(store.handle(slot)).state === 'reserved',
@@ -585,7 +585,8 @@ export class Volume {
       () => this.#heaps.close(),
       () => store.closeAll(),
       // As it was left where not all could be made durable: the next opening recovers.
-      (first) => void (this.#lifecycle.readOnly || first || log.checkpoint(ANCHOR_STATE.CLOSED)),
+      (first) =>
+        void (this.#lifecycle.readOnly || first || log.checkpoint(CHECKPOINT_STATE.CLOSED)),
       () => this.#parts.standing.close(),
     ])
   }

@@ -4,8 +4,8 @@ import { alignDown, alignUp, type Offset, PAGE_BYTES } from '../base/units.js'
 import type { Readable } from '../check/inspection.js'
 import { findTails } from '../check/tails.js'
 import { Device } from '../device/device.js'
-import { ANCHOR, ANCHOR_MAGIC } from '../layout/anchor.js'
-import { ANCHOR_AT, SUPERBLOCK_AT } from '../layout/geometry.js'
+import { CHECKPOINT, CHECKPOINT_MAGIC } from '../layout/checkpoint-header.js'
+import { CHECKPOINT_AT, SUPERBLOCK_AT } from '../layout/geometry.js'
 import {
   hasMagic,
   MAGIC,
@@ -34,16 +34,16 @@ export function wipeDevice(path: string, options: WipeOptions | undefined): void
 }
 
 /**
- * Overwrites superblocks and anchors, and nothing else: what somebody else has put between them stays.
+ * Overwrites superblocks and checkpoint headers, and nothing else: what somebody else has put between them stays.
  * False: there are none. Durable when it returns.
  */
 export function wipeVolume({ device, alignBytes, openMedia }: Repairable): boolean {
   const seconds = secondSuperblocks(device)
   const hasFirst = hasSuperblock(device, SUPERBLOCK_AT)
-  const anchors = [ANCHOR_AT, ...seconds.map((at) => at - PAGE_BYTES)].filter((at) =>
-    hasAnchor(device, at),
+  const checkpointHeaders = [CHECKPOINT_AT, ...seconds.map((at) => at - PAGE_BYTES)].filter((at) =>
+    hasCheckpoint(device, at),
   )
-  if (seconds.length === 0 && !hasFirst && anchors.length === 0) return false
+  if (seconds.length === 0 && !hasFirst && checkpointHeaders.length === 0) return false
   const media = openMedia(device.sizeBytes)
   const erase = (stretches: Stretch[]) =>
     eraseStretches(media, { sizeBytes: device.sizeBytes, alignBytes }, stretches)
@@ -52,12 +52,12 @@ export function wipeVolume({ device, alignBytes, openMedia }: Repairable): boole
   erase(seconds.map((offset) => ({ offset, length: usedBytes(device, offset) })))
   // 2. The magic of the first, a word and so all or nothing: from here on there is no volume.
   if (hasFirst) erase([{ offset: SUPERBLOCK_AT, length: MAGIC.length }])
-  // 3. What is left of it, and the anchors.
+  // 3. What is left of it, and the checkpoint headers.
   erase([
     ...(hasFirst
       ? [{ offset: SUPERBLOCK_AT + MAGIC.length, length: firstBytes - MAGIC.length }]
       : []),
-    ...anchors.map((offset) => ({ offset, length: ANCHOR.bytes })),
+    ...checkpointHeaders.map((offset) => ({ offset, length: CHECKPOINT.bytes })),
   ])
   return true
 }
@@ -73,7 +73,7 @@ export function secondSuperblocks(device: Readable): Offset[] {
   const found = [told, sizeBytes]
     .map(secondSuperblockAt)
     .filter((at) => at !== undefined)
-    .filter((at) => at > ANCHOR_AT && at + PAGE_BYTES <= sizeBytes && hasSuperblock(device, at))
+    .filter((at) => at > CHECKPOINT_AT && at + PAGE_BYTES <= sizeBytes && hasSuperblock(device, at))
   return [...new Set([...found, ...[...findTails(device)].map(({ offset }) => offset)])]
 }
 
@@ -98,9 +98,9 @@ function hasSuperblock(device: Readable, at: Offset): boolean {
   return !device.badBlocks?.touches(at, PAGE_BYTES) && hasMagic(device.read(at, MAGIC.length))
 }
 
-function hasAnchor(device: Readable, at: Offset): boolean {
-  if (at < ANCHOR_AT || device.badBlocks?.touches(at, ANCHOR.bytes)) return false
-  return ANCHOR.read(device.read(at, ANCHOR.bytes)).magic === ANCHOR_MAGIC
+function hasCheckpoint(device: Readable, at: Offset): boolean {
+  if (at < CHECKPOINT_AT || device.badBlocks?.touches(at, CHECKPOINT.bytes)) return false
+  return CHECKPOINT.read(device.read(at, CHECKPOINT.bytes)).magic === CHECKPOINT_MAGIC
 }
 
 /** Of a superblock, what is not zero anyway: what somebody else has put behind it stays. */

@@ -155,12 +155,12 @@ function transactEmpty(scratch: Scratch, name: string): Case {
 export function commitCall(scratch: Scratch, name: string): Case {
   const addon = loadAddon()!
   const log = makeMapping(scratch, LOG_BYTES)
-  const home = makeMapping(scratch, HOT_BYTES)
+  const target = makeMapping(scratch, HOT_BYTES)
   const staging = new Staging()
   const { u8, mailbox, targets } = staging
   const payloadAt = RECORD_HEADER_BYTES + 8
   staging.bytes = payloadAt + LINE_BYTES
-  staging.target(home.slot, 0, payloadAt, LINE_BYTES)
+  staging.target(target.slot, 0, payloadAt, LINE_BYTES)
   mailbox[MAILBOX.LOG_SLOT] = log.slot
   mailbox[MAILBOX.RECORD_BYTES] = staging.bytes
   mailbox[MAILBOX.TARGET_COUNT] = staging.targetCount
@@ -178,7 +178,7 @@ export function commitCall(scratch: Scratch, name: string): Case {
     },
     close() {
       addon.unmap(log.slot)
-      addon.unmap(home.slot)
+      addon.unmap(target.slot)
     },
     note: () => 'the native call of commit-64B alone, its record ready',
   }

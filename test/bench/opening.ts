@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import { GIB, LINE_BYTES, MIB, PAGE_BYTES, TIB } from '../../src/base/units.js'
 import type { Recovery, Volume } from '../../src/index.js'
-import { ANCHOR_AT } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT } from '../../src/layout/geometry.js'
 import { type Plan, timeOnce } from './measure.js'
 import { makeSparseVolume, type SparseVolume, scattered } from './scratch.js'
 import type { Bench, Suite } from './suite.js'
@@ -17,7 +17,7 @@ const CRASHED: Record<string, () => Uint32Array> = {
 const CHUNKS = 256
 const LOGGED_BYTES = 16 * MIB
 const CHUNK_BYTES = 64 * MIB
-/** Fewer than the pending lines at which a checkpoint comes although the log has room. */
+/** Fewer than the dirty lines at which a checkpoint comes although the log has room. */
 const PLACES = 60_000
 
 export const opening: Suite = {
@@ -110,8 +110,8 @@ function anywhere(): Uint32Array {
 }
 
 /**
- * Fills the log and keeps the anchors of that moment. Recovery leaves the records where they are
- * and only says in the anchors that they no longer count: with the old anchors put back the device
+ * Fills the log and keeps the checkpoint headers of that moment. Recovery leaves the records where they are
+ * and only says in the checkpoint headers that they no longer count: with the old checkpoint headers put back the device
  * is as the crash left it.
  */
 function crash(made: SparseVolume, places: Uint32Array): { records: number; restore(): void } {
@@ -128,7 +128,7 @@ function crash(made: SparseVolume, places: Uint32Array): { records: number; rest
     volume.transact((tx) => tx.write(chunk, at, bytes))
   }
   if (volume.stats().checkpoints !== checkpoints) throw new Error('the log was emptied on the way')
-  const anchors = [ANCHOR_AT, made.geometry.anchorCopyAt].map((at) => {
+  const checkpointHeaders = [CHECKPOINT_AT, made.geometry.checkpointCopyAt].map((at) => {
     const page = new Uint8Array(PAGE_BYTES)
     access(made.path, (fd) => fs.readSync(fd, page, 0, PAGE_BYTES, at))
     return { at, page }
@@ -138,7 +138,7 @@ function crash(made: SparseVolume, places: Uint32Array): { records: number; rest
     records,
     restore() {
       access(made.path, (fd) => {
-        for (const { at, page } of anchors) fs.writeSync(fd, page, 0, PAGE_BYTES, at)
+        for (const { at, page } of checkpointHeaders) fs.writeSync(fd, page, 0, PAGE_BYTES, at)
       })
     },
   }

@@ -186,7 +186,13 @@ describe('looking', () => {
       const { value } = json(['stats', path])
       assert.equal(value.stats.chunks, 4)
       const areas = value.stats.areas.map(({ name }: { name: string }) => name)
-      assert.deepEqual(areas.slice(0, 5), ['superblock', 'anchor', 'chunk table', 'log', 'data'])
+      assert.deepEqual(areas.slice(0, 5), [
+        'superblock',
+        'checkpoint header',
+        'chunk table',
+        'log',
+        'data',
+      ])
       const runs = value.freeRuns.reduce(
         (sum: number, run: { bytes: number }) => sum + run.bytes,
         0,
@@ -293,7 +299,7 @@ describe('making', () => {
       assert.equal(value.error.code, 'ERR_DEVICE_MISSING')
     }))
 
-  test('check and repair: findings are 1, a dry run writes nothing, --apply mends', () =>
+  test('check and repair: findings are 1, a dry run writes nothing, --apply repairs', () =>
     withVolume((path) => {
       assert.match(plinth(['check', path]).out, /: healthy$/m)
       damage(path, 100)

@@ -1,5 +1,5 @@
 /**
- * Every single-bit flip of the metadata of a small volume, heaps included. Each is mended when the
+ * Every single-bit flip of the metadata of a small volume, heaps included. Each is repaired when the
  * volume opens, refused, reported by check, or harmless: the volume is what it was. Repair brings all
  * of them back. What nothing can notice is one class, and what it does is exactly known:
  *
@@ -29,13 +29,13 @@ const LONG = process.env.PLINTH_LONG === '1'
 
 interface Tally {
   flips: number
-  healed: number
+  byOpening: number
   refused: number
   reported: number
   harmless: number
   /** An object more or less, another root. */
   unseen: number
-  mended: number
+  byRepair: number
 }
 
 /** Bits without a checksum, of the volumes at hand. */
@@ -70,18 +70,18 @@ function flip(aged: Aged, image: Image, bit: number, tally: Tally, stretch: Stre
   const count = tally.flips++
   try {
     const outcome = evaluate(aged, damaged, { thorough: count % 16 === 0 })
-    const { code, state, chunkState, healed, findings } = outcome
+    const { code, state, chunkState, repaired, findings } = outcome
     const isHeap = stretch.name.startsWith('heap')
     const serious = findings.some(({ severity }) => severity === 'error')
     const loud = alarms(findings)
-    // A flip that opening does not mend is one that the log noticed, or one that changes nothing.
+    // A flip that opening does not repair is one that the log noticed, or one that changes nothing.
     if (code !== undefined) {
       assert.ok(serious, `opening says ${code}, check has no error`)
       tally.refused++
-    } else if (healed > 0) {
+    } else if (repaired > 0) {
       assert.equal(state, last)
-      assert.ok(loud.length > 0, 'healed, but check says nothing')
-      tally.healed++
+      assert.ok(loud.length > 0, 'repaired, but check says nothing')
+      tally.byOpening++
     } else if (loud.length > 0) {
       const isLog = loud.some(({ code }) => code === 'log-bit-flip')
       assert.ok(state === last || isLog || (isHeap && chunkState === last))
@@ -92,17 +92,17 @@ function flip(aged: Aged, image: Image, bit: number, tally: Tally, stretch: Stre
       demandUnseen(aged, bit, outcome)
       tally.unseen++
     }
-    const mendOneIn = LONG && stretch.live ? 1 : 5
+    const repairOneIn = LONG && stretch.live ? 1 : 5
     // A root that points to no object may be its owner's mistake: it is not repair's to change.
     const isOwners = loud.some(({ code, severity }) => code === 'heap-root' && severity !== 'error')
-    if (loud.length > 0 && !isOwners && count % mendOneIn === 0) {
-      const mended = damaged.slice()
+    if (loud.length > 0 && !isOwners && count % repairOneIn === 0) {
+      const copy = damaged.slice()
       // Bits of a unit without a slab may be all that is left of one.
       const dropDamaged = loud.some(({ code }) => code === 'slab-bits-impossible')
-      const { remaining } = repairImage(aged, mended, { dropDamaged })
+      const { remaining } = repairImage(aged, copy, { dropDamaged })
       assert.deepEqual(alarms(remaining), [])
-      assert.equal(evaluate(aged, mended).state, last, 'after repair')
-      tally.mended++
+      assert.equal(evaluate(aged, copy).state, last, 'after repair')
+      tally.byRepair++
     }
   } catch (error) {
     const where = `${stretch.name}, byte ${at - stretch.from} of it, bit ${bit & 7}`
@@ -121,7 +121,7 @@ const cases: [options: AgeOptions, stretches: RegExp, oneIn: number][] = [
   [{ crashModel: 'page', end: 'power' }, /^log$|^heap/, LONG ? 1 : 9],
   [
     { crashModel: 'page', end: 'close' },
-    /^(second )?(superblock|anchor|table)|^heap/,
+    /^(second )?(superblock|checkpoint header|table)|^heap/,
     LONG ? 1 : 23,
   ],
 ]
@@ -132,7 +132,15 @@ for (const [options, wanted, oneIn] of cases) {
     // An image of the lab: of two that follow each other only the pages that differ are copied.
     const damaged = Image.copyOf(aged.image)
     const started = performance.now()
-    const sum = { flips: 0, healed: 0, refused: 0, reported: 0, harmless: 0, unseen: 0, mended: 0 }
+    const sum = {
+      flips: 0,
+      byOpening: 0,
+      refused: 0,
+      reported: 0,
+      harmless: 0,
+      unseen: 0,
+      byRepair: 0,
+    }
     for (const stretch of stretchesOf(aged)) {
       if (!wanted.test(stretch.name)) continue
       const step = stretch.live || (LONG && options.end === 'kill') ? oneIn : oneIn * 401
@@ -143,10 +151,10 @@ for (const [options, wanted, oneIn] of cases) {
     assert.equal(Buffer.compare(damaged.bytes, aged.image), 0)
     assert.ok(sum.flips > 0)
     t.diagnostic(
-      `${sum.flips} flips in ${Math.round(performance.now() - started)} ms: ${sum.healed} healed by opening, ` +
+      `${sum.flips} flips in ${Math.round(performance.now() - started)} ms: ${sum.byOpening} repaired by opening, ` +
         `${sum.refused} refused by opening, ${sum.reported} reported by check, ${sum.harmless} harmless, ` +
         `${sum.unseen} made or freed one object or named another root, which nothing can tell; ` +
-        `${sum.mended} repaired and opened as they were`,
+        `${sum.byRepair} repaired and opened as they were`,
     )
   })
 }

@@ -84,7 +84,7 @@ function hurt(
 
 interface Tally extends Record<Undecidable, number> {
   unchanged: number
-  healed: number
+  byOpening: number
   refused: number
   reported: number
   restored: number
@@ -105,7 +105,7 @@ function attempt(aged: Aged, stretches: readonly Stretch[], random: Random, tall
       )
       tally.refused++
     } else if (before.state === last) {
-      if (before.healed > 0) tally.healed++
+      if (before.repaired > 0) tally.byOpening++
       else tally.unchanged++
     } else if (loud.length > 0) tally.reported++
     else {
@@ -157,7 +157,7 @@ for (const [index, [crashModel, end]] of (
     const started = performance.now()
     const sum = {
       unchanged: 0,
-      healed: 0,
+      byOpening: 0,
       refused: 0,
       reported: 0,
       tail: 0,
@@ -170,7 +170,7 @@ for (const [index, [crashModel, end]] of (
     assert.ok(sum.restored > times / 50)
     t.diagnostic(
       `${times} damages in ${Math.round(performance.now() - started)} ms: ${sum.unchanged} changed nothing, ` +
-        `${sum.healed} healed by opening, ${sum.refused} refused by opening, ${sum.reported} reported by check, ` +
+        `${sum.byOpening} repaired by opening, ${sum.refused} refused by opening, ${sum.reported} reported by check, ` +
         `${sum.tail} that cannot be told from a torn last record, ${sum.objects} from objects allocated or freed; ` +
         `${sum.restored} had a whole copy of everything and were restored`,
     )

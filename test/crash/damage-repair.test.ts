@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { alignUp, LINE_BYTES } from '../../src/base/units.js'
 import { checkDevice } from '../../src/check/check.js'
 import { CHUNK_SLOT } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT } from '../../src/layout/geometry.js'
 import { HEAP_HEADER, SLAB_ENTRY } from '../../src/layout/heap.js'
 import { RECORD_SKIP } from '../../src/layout/record.js'
 import { forEachCrashState } from '../../src/testing/crash-states.js'
@@ -22,7 +22,7 @@ import {
 } from '../support/damage.js'
 import { placesOf } from '../support/places.js'
 
-const { anchorCopyAt, superblockCopyAt } = geometry
+const { checkpointCopyAt, superblockCopyAt } = geometry
 const { tableAt, tableCopyAt } = placesOf(geometry)
 const slot = (table: number, n: number) => table + n * CHUNK_SLOT.bytes
 
@@ -42,13 +42,13 @@ function heapPlaces(): number[] {
 const damages: [what: string, places: number[], opens: boolean, drops: boolean, flip?: number][] = [
   [
     'the first of everything',
-    [100, ANCHOR_AT + 9, slot(tableAt, 0), slot(tableAt, 3)],
+    [100, CHECKPOINT_AT + 9, slot(tableAt, 0), slot(tableAt, 3)],
     true,
     false,
   ],
   [
     'the second of everything',
-    [superblockCopyAt + 8, anchorCopyAt, slot(tableCopyAt, 1) + 50, slot(tableCopyAt, 4)],
+    [superblockCopyAt + 8, checkpointCopyAt, slot(tableCopyAt, 1) + 50, slot(tableCopyAt, 4)],
     true,
     false,
   ],
@@ -59,16 +59,16 @@ const damages: [what: string, places: number[], opens: boolean, drops: boolean, 
 
 /** Overwrites what the second record of the log says; there are others behind it. */
 function damageLog({ image }: Aged): Uint8Array {
-  const { anchor } = checkDevice(readableOf(image)).inspection
+  const { checkpointHeader } = checkDevice(readableOf(image)).inspection
   const { logAt, logBytes } = geometry
   const view = new DataView(image.buffer, image.byteOffset)
-  let position = anchor!.head
+  let lsn = checkpointHeader!.head
   let at = 0
   for (let records = 0; ; ) {
-    at = logAt + (position % logBytes)
+    at = logAt + (lsn % logBytes)
     const isSkip = (view.getUint32(at + 12, true) & RECORD_SKIP) !== 0
     if (!isSkip && records++ === 1) break
-    position += alignUp(view.getUint32(at + 4, true), LINE_BYTES)
+    lsn += alignUp(view.getUint32(at + 4, true), LINE_BYTES)
   }
   const damaged = image.slice()
   damaged.fill(0x5a, at + 24, at + 56)
@@ -121,7 +121,7 @@ for (const crashModel of ['cache-line', 'page', 'byte'] as const) {
       const states = crashes(aged, damaged, dropDamaged, (image) => {
         const { code, state, chunkState } = evaluate(aged, image)
         // Between the two copies of a lost slot it opens already.
-        // Of a heap, which is kept once, a part is mended and a part is not.
+        // Of a heap, which is kept once, a part is repaired and a part is not.
         if (isHeap) assert.equal(chunkState, last)
         else if (opens) assert.equal(state, last)
         else assert.ok(code === 'ERR_VOLUME_CORRUPT' || code === undefined)

@@ -56,7 +56,7 @@ const failures: [
       volume.fence()
     },
   ],
-  ['checkpoint, at home places', 'writeSync', ({ volume }) => volume.checkpoint()],
+  ['checkpoint, at in-place locations', 'writeSync', ({ volume }) => volume.checkpoint()],
   ['checkpoint, at the barrier', 'fdatasyncSync', ({ volume }) => volume.checkpoint()],
   ['close of a chunk', 'fdatasyncSync', ({ chunk }) => chunk.close()],
 ]

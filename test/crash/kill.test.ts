@@ -89,7 +89,7 @@ async function run(at: Place, count: number, random: Random, seed: number): Prom
       const recovered = Volume.open(path, at.options)
       try {
         assert.equal(model.difference(recovered), undefined)
-        assert.equal(recovered.recovery.healed, 0)
+        assert.equal(recovered.recovery.repaired, 0)
       } finally {
         recovered.close()
       }

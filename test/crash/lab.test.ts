@@ -33,7 +33,7 @@ for (const { name, run } of SCENARIOS) {
 }
 
 test('a failure prints the command that repeats it', () => {
-  const broken = ['--break', 'settleBeforeHome', '--only', 'two-chunks/page/async-checkpoint']
+  const broken = ['--break', 'durableBeforeInPlace', '--only', 'two-chunks/page/async-checkpoint']
   const first = runLab(broken)
   assert.equal(first.status, 1)
   const [, command] = /npm run test:crash -- (.*)/.exec(first.stderr)!

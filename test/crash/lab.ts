@@ -93,11 +93,11 @@ export class Lab {
     const tried = new Set<number>()
     const explore = (wanted: readonly Wanted[]) => {
       this.counts.points++
-      const settled = wanted.length === 1
-      if (media.edition === edition && !settled) return
+      const hasReturned = wanted.length === 1
+      if (media.edition === edition && !hasReturned) return
       edition = media.edition
       // What was right while the operation ran may be wrong once it has returned.
-      if (settled) tried.clear()
+      if (hasReturned) tried.clear()
       const known: Known = {
         has: (fingerprint) => tried.has(fingerprint) || this.#isRight(fingerprint, wanted),
         add: (fingerprint) => tried.add(fingerprint),
@@ -337,7 +337,7 @@ function fragment(volume: Volume): Model {
   return { ...model, chunks: model.chunks.filter(({ id }) => !gone.has(id)) }
 }
 
-/** Work that ends where it began, with checkpoints between: what was pending once is pending again. */
+/** Work that ends where it began, with checkpoints between: what was dirty once is dirty again. */
 function busy(volume: Volume): void {
   for (const { id, name } of volume.chunks()) {
     const chunk = volume.chunk(id)

@@ -11,14 +11,20 @@ const KNOWN_BAD = [
   ['a missing fence of a commit', 'skip fence of #commit for Log.commit'],
   ['a late fence of a persist', 'delay fence of #fence for Log.persist'],
   ['a missing write-back of a raw store', 'skip flush of #flush for Log.persist'],
-  ['a late write-back of a home place', 'delay flush of Home.persist for #checkpoint'],
+  [
+    'a late write-back of an in-place location',
+    'delay flush of DirtyUnits.persist for #checkpoint',
+  ],
   ['a record appended after its fence', 'delay append of #commit for Log.commit'],
-  ['a missing fence of the anchors', 'skip fence of #persist for Anchors.write'],
+  [
+    'a missing fence of the checkpoint headers',
+    'skip fence of #persist for CheckpointHeaders.write',
+  ],
   ['no checksum of records', 'without recordChecksum'],
-  ['no epoch', 'without recordEpoch'],
+  ['no log salt', 'without recordSalt'],
   ['no revocation', 'without revocation'],
-  ['no look at what is pending', 'without pendingBeforeRawStore'],
-  ['home places before their records', 'without settleBeforeHome'],
+  ['no look at what is dirty', 'without dirtyBeforeRawStore'],
+  ['in-place locations before their records', 'without durableBeforeInPlace'],
 ] as const
 
 const mutations = allMutations(findSites(120))

@@ -10,7 +10,7 @@ import {
   decodeChunkSlot,
   encodeChunkSlot,
 } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT, planGeometry } from '../../src/layout/geometry.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import { forEachCrashState } from '../../src/testing/crash-states.js'
 import { Random } from '../../src/testing/random.js'
@@ -64,7 +64,7 @@ export const SCENARIOS: readonly Scenario[] = [
       crashed.transactAsync((tx) => tx.write(a, 0, whole.fill(2))).catch(() => {})
       let image: Uint8Array | undefined
       media.onPoint = (kind) => {
-        const units = media.unsettled()
+        const units = media.volatileUnits()
         if (kind !== 'fence' || units.length === 0 || image !== undefined) return
         image = media.durable.slice()
         const first = Math.min(...units.map(({ unit }) => unit)) + 8
@@ -114,22 +114,25 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
-    // The newer anchor counts, whichever copy it is: the older one points to log space that may be
+    // The newer checkpoint header counts, whichever copy it is: the older one points to log space that may be
     // used again.
-    name: 'the newer anchor counts',
+    name: 'the newer checkpoint header counts',
     run(judge) {
       const [setup, volume] = open('cache-line', makeImage(), GO)
       volume.allocate({ size: 4096, name: 'a' })
-      const old = setup.durable.slice(ANCHOR_AT, ANCHOR_AT + LINE_BYTES)
+      const old = setup.durable.slice(CHECKPOINT_AT, CHECKPOINT_AT + LINE_BYTES)
       volume.transact((tx) => tx.setUint32(volume.chunk('a'), 0, 1))
       volume.checkpoint()
       for (let i = 0; i < 1500; i++) {
         volume.transact((tx) => tx.setUint32(volume.chunk('a'), 0, i))
       }
       const image = setup.durable.slice()
-      image.set(old, ANCHOR_AT)
+      image.set(old, CHECKPOINT_AT)
       const [, reopened] = open('cache-line', image, judge)
-      demand(reopened.chunk('a').view.getUint32(0, true) === 1499, 'an old anchor was believed')
+      demand(
+        reopened.chunk('a').view.getUint32(0, true) === 1499,
+        'an old checkpoint header was believed',
+      )
     },
   },
   {
@@ -205,8 +208,8 @@ export const SCENARIOS: readonly Scenario[] = [
       const places = [
         [tableAt + 48, 'slot'],
         [tableCopyAt + 48, 'slot'],
-        [ANCHOR_AT + 24, 'anchor'],
-        [geometry.anchorCopyAt + 24, 'anchor'],
+        [CHECKPOINT_AT + 24, 'checkpoint header'],
+        [geometry.checkpointCopyAt + 24, 'checkpoint header'],
         [80, 'superblock'],
       ] as const
       for (const [at, what] of places) {
@@ -216,7 +219,7 @@ export const SCENARIOS: readonly Scenario[] = [
         demand(
           reopened.findChunk('name-of-it') !== undefined &&
             reopened.info.label === undefined &&
-            reopened.recovery.healed > 0,
+            reopened.recovery.repaired > 0,
           `a flipped bit of the ${what} was not noticed`,
         )
       }

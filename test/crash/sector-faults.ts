@@ -7,8 +7,8 @@
  *
  * What plinth promises then, by what the sector holds:
  *
- *   superblock, anchor, chunk table   kept twice: the volume opens as it was, check tells (or the log
- *                                     says the same again), recovery mends it
+ *   superblock, checkpoint header, chunk table   kept twice: the volume opens as it was, check tells (or the log
+ *                                     says the same again), recovery repairs it
  *   log, volume closed                not needed
  *   log, volume not closed            ERR_VOLUME_CORRUPT, for the records of the last two barriers
  *                                     also the state before them: nothing tells those from a torn tail
@@ -20,7 +20,12 @@
 import assert from 'node:assert/strict'
 import { PlinthError, type Volume } from 'plinth'
 import { checkDevice } from '../../src/check/check.js'
-import { ANCHOR_AT, type Geometry, planGeometry, SUPERBLOCK_AT } from '../../src/layout/geometry.js'
+import {
+  CHECKPOINT_AT,
+  type Geometry,
+  planGeometry,
+  SUPERBLOCK_AT,
+} from '../../src/layout/geometry.js'
 import { SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { openSimulated } from '../../src/testing/simulated-volume.js'
 import { placesOf } from '../support/places.js'
@@ -35,13 +40,13 @@ const SECTOR_BYTES = 512
 const NOTHING = new Uint8Array(SECTOR_BYTES)
 const geometry: Geometry = planGeometry({ sizeBytes: 2 ** 20, alignBytes: 4096 })
 
-type Area = 'superblock' | 'anchor' | 'chunk-table' | 'log' | 'chunks'
+type Area = 'superblock' | 'checkpoint-header' | 'chunk-table' | 'log' | 'chunks'
 
 function areaOf(at: number): Area {
-  const { logAt, anchorCopyAt, superblockCopyAt } = geometry
+  const { logAt, checkpointCopyAt, superblockCopyAt } = geometry
   const { chunksAt, chunksEnd } = placesOf(geometry)
-  if (at < ANCHOR_AT || at >= superblockCopyAt) return 'superblock'
-  if (at < 2 * ANCHOR_AT || at >= anchorCopyAt) return 'anchor'
+  if (at < CHECKPOINT_AT || at >= superblockCopyAt) return 'superblock'
+  if (at < 2 * CHECKPOINT_AT || at >= checkpointCopyAt) return 'checkpoint-header'
   if (at < logAt || at >= chunksEnd) return 'chunk-table'
   return at < chunksAt ? 'log' : 'chunks'
 }
@@ -140,7 +145,7 @@ function isPromised({ closed }: History, area: Area, { barrier }: Written, outco
   if (outcome === 'as it was, and told') return true
   switch (area) {
     case 'superblock':
-    case 'anchor':
+    case 'checkpoint-header':
       return false
     case 'chunk-table':
       // What the log changes is what the log says: a copy on the device may be anything.

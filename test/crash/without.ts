@@ -9,18 +9,18 @@ import { register } from 'node:module'
 // biome-ignore format: the columns are the table
 export const CHECKS: Readonly<Record<string, readonly [file: string, from: string, to: string]>> = {
   recordChecksum:        ['log/replay.js', 'u32[word] === crc32c(log.seed, log.bytes, at + 4, at + checkedBytes)', 'true'],
-  recordPosition:        ['log/replay.js', 'written !== position', 'false'],
-  recordEpoch:           ['log/log.js', 'return crc32c(volumeSeed, ', 'return ((seed) => seed)(volumeSeed, '],
+  recordLsn:             ['log/replay.js', 'written !== lsn', 'false'],
+  recordSalt:            ['log/log.js', 'return crc32c(volumeSeed, ', 'return ((seed) => seed)(volumeSeed, '],
   recordDamage:          ['log/replay.js', 'if (loss !== undefined)', "if (loss !== undefined && loss.why !== 'damaged')"],
-  anchorChecksum:        ['layout/anchor.js', 'anchor.checksum !== crc32c(seed, line, 4, ANCHOR.bytes)', 'false'],
-  anchorNewer:           ['layout/anchor.js', 'first.sequence >= second.sequence', 'true'],
+  checkpointChecksum:    ['layout/checkpoint-header.js', 'header.checksum !== crc32c(seed, line, 4, CHECKPOINT.bytes)', 'false'],
+  checkpointNewer:       ['layout/checkpoint-header.js', 'first.sequence >= second.sequence', 'true'],
   slotChecksum:          ['layout/chunk-slot.js', 'values.checksum !== crc32c(seed, from, at + 4, at + CHUNK_SLOT.bytes)', 'false'],
   slotNewer:             ['layout/chunk-slot.js', 'versionOfSlot(first) >= versionOfSlot(second)', 'true'],
   superblockChecksum:    ['layout/superblock.js', 'checksumOf(page) !== values.checksum', 'false'],
-  revocation:            ['log/revocations.js', 'voidBefore < position', 'true'],
-  pendingBeforeRawStore: ['log/log.js', 'if (this.home.isPending(mapping, offset, length)) {', 'if (false) {'],
-  settleBeforeRawStore:  ['log/log.js', 'this.settle();\n        this.media.flush(mapping, offset, length)', 'this.media.flush(mapping, offset, length)'],
-  settleBeforeHome:      ['log/log.js', 'this.settle();\n        // 2. Home places', '// 2. Home places'],
+  revocation:            ['log/revocations.js', 'voidBefore < lsn', 'true'],
+  dirtyBeforeRawStore:   ['log/log.js', 'if (this.dirtyUnits.isDirty(mapping, offset, length)) {', 'if (false) {'],
+  durableBeforeRawStore: ['log/log.js', 'this.makeDurable();\n        this.media.flush(mapping, offset, length)', 'this.media.flush(mapping, offset, length)'],
+  durableBeforeInPlace:  ['log/log.js', 'this.makeDurable();\n        // 2. In-place locations', '// 2. In-place locations'],
   tableOverlap:          ['allocator/chunk-table.js', 'start < free)', 'false)'],
 }
 

@@ -6,7 +6,7 @@ import { describe, it } from 'node:test'
 import { type Chunk, type OpenOptions, Volume } from 'plinth'
 import { freeRunsOf } from '../../src/cli/stats.js'
 import { formatDeviceNumber } from '../../src/device/sysfs.js'
-import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT, planGeometry } from '../../src/layout/geometry.js'
 import type { Stretch } from '../../src/media/bad-blocks.js'
 import {
   inFolder,
@@ -23,7 +23,7 @@ import { placesOf } from '../support/places.js'
 import { badList, inTree, withBadBlocks, writeTree } from '../support/sysfs.js'
 
 const geometry = planGeometry({ sizeBytes: MIB, alignBytes: PAGE })
-const { logAt, granuleBytes, anchorCopyAt, superblockCopyAt } = geometry
+const { logAt, granuleBytes, checkpointCopyAt, superblockCopyAt } = geometry
 const { tableAt, tableCopyAt, chunksAt } = placesOf(geometry)
 const page = (offset: number, pages = 1): Stretch => ({ offset, length: pages * PAGE })
 const refused = { name: 'PlinthError', code: 'ERR_BAD_BLOCKS' }
@@ -100,7 +100,15 @@ for (const [name, granularity] of [
         const format = (bad: readonly Stretch[]) =>
           inTree(tree(bad), () => Volume.format(path, { force: true, ...granularity }))
         const before = readAt(path, 0, MIB)
-        for (const at of [0, ANCHOR_AT, tableAt, logAt, tableCopyAt, anchorCopyAt, MIB - PAGE]) {
+        for (const at of [
+          0,
+          CHECKPOINT_AT,
+          tableAt,
+          logAt,
+          tableCopyAt,
+          checkpointCopyAt,
+          MIB - PAGE,
+        ]) {
           assert.throws(() => format([page(at)]), refused)
         }
         assert.equal(Buffer.compare(readAt(path, 0, MIB), before), 0)
@@ -109,7 +117,7 @@ for (const [name, granularity] of [
     )
 
     it(
-      'free granules that have them are kept out of allocation, and told',
+      'free granules that have them are quarantined, and told',
       bench(({ open, path }) => {
         // Sectors of one page, and a stretch over the end of a granule.
         const bad = [
@@ -201,7 +209,7 @@ for (const [name, granularity] of [
           writeAt(the.path, at, other)
           for (const readOnly of [true, false]) {
             const volume = the.open([page(at)], { readOnly })
-            assert.equal(volume.recovery.healed, 0)
+            assert.equal(volume.recovery.repaired, 0)
             assert.equal(volume.info.label, 'whole')
             assert.equal(volume.chunks().length, 2)
             volume.close()
@@ -215,11 +223,11 @@ for (const [name, granularity] of [
               ['bad-blocks', false],
             ],
           )
-          // Cleared, they are zeros, and opening heals.
+          // Cleared, they are zeros, and opening repairs.
           writeAt(the.path, at, new Uint8Array(PAGE))
-          const healed = the.open([])
-          assert.equal(healed.recovery.healed, 1)
-          healed.close()
+          const repaired = the.open([])
+          assert.equal(repaired.recovery.repaired, 1)
+          repaired.close()
           assert.deepEqual(readAt(the.path, at, PAGE), whole)
         }
         assert.throws(() => the.open([page(0), page(superblockCopyAt)]), refused)
@@ -235,7 +243,7 @@ for (const [name, granularity] of [
           writeAt(the.path, at, new Uint8Array(PAGE).fill(0xee))
           const bad = [page(at)]
           let volume = the.open(bad)
-          assert.equal(volume.recovery.healed, 0)
+          assert.equal(volume.recovery.repaired, 0)
           volume.allocate({ size: 1, name: 'c' })
           volume.transact(() => volume.rename(volume.chunk('b'), 'd'))
           volume.checkpoint()
@@ -266,10 +274,10 @@ for (const [name, granularity] of [
           )
           // Cleared: what is then there is anybody's guess, here zeros.
           writeAt(the.path, at, new Uint8Array(PAGE))
-          const healed = the.open([])
-          assert.ok(healed.recovery.healed > 0)
-          assert.deepEqual(healed.check(), [])
-          healed.close()
+          const repaired = the.open([])
+          assert.ok(repaired.recovery.repaired > 0)
+          assert.deepEqual(repaired.check(), [])
+          repaired.close()
           assert.notDeepEqual(readAt(the.path, at, PAGE), before)
         }
         assert.throws(() => the.open([page(tableAt), page(tableCopyAt)]), refused)
@@ -277,16 +285,19 @@ for (const [name, granularity] of [
     )
 
     it(
-      'one anchor with them: for readers only; both, or the log: for nobody',
+      'one checkpoint header with them: for readers only; both, or the log: for nobody',
       bench((the) => {
         const { a } = fill(the)
-        for (const at of [ANCHOR_AT, anchorCopyAt]) {
+        for (const at of [CHECKPOINT_AT, checkpointCopyAt]) {
           assert.throws(() => the.open([page(at)]), refused)
           const reader = the.open([page(at)], { readOnly: true })
           assert.deepEqual(reader.chunk('a').bytes.slice(), pattern(a.size, 0))
           reader.close()
         }
-        for (const bad of [[page(ANCHOR_AT), page(anchorCopyAt)], [page(logAt + 5 * PAGE)]]) {
+        for (const bad of [
+          [page(CHECKPOINT_AT), page(checkpointCopyAt)],
+          [page(logAt + 5 * PAGE)],
+        ]) {
           for (const readOnly of [true, false]) {
             assert.throws(() => the.open(bad, { readOnly }), refused)
           }

@@ -8,7 +8,7 @@ import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { type AllocateOptions, PlinthError, type Transaction, Volume } from 'plinth'
-import { ANCHOR_AT } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT } from '../../src/layout/geometry.js'
 import type { Superblock } from '../../src/layout/superblock.js'
 import { hashOf, inMemory, MIB, tmpfsLine, tmpfsPage } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
@@ -390,14 +390,19 @@ const openCases: Case[] = [
     mishap('DEVICE_TRUNCATED'),
   ],
   [
-    'open: both anchors damaged',
-    volume(damage(ANCHOR_AT + 8, geometry.anchorCopyAt + 8)),
+    'open: both checkpoint headers damaged',
+    volume(damage(CHECKPOINT_AT + 8, geometry.checkpointCopyAt + 8)),
     opening(),
     corrupt,
   ],
   [
-    'open: both anchors gone',
-    volume(gone([ANCHOR_AT, ANCHOR_AT + 64], [geometry.anchorCopyAt, geometry.anchorCopyAt + 64])),
+    'open: both checkpoint headers gone',
+    volume(
+      gone(
+        [CHECKPOINT_AT, CHECKPOINT_AT + 64],
+        [geometry.checkpointCopyAt, geometry.checkpointCopyAt + 64],
+      ),
+    ),
     opening(),
     corrupt,
   ],

@@ -27,12 +27,12 @@ interface Bench {
   readonly other: Chunk
 }
 
-// Lines of the log that a record takes, and lines of home places, on cache-line granularity.
+// Lines of the log that a record takes, and lines of in-place locations, on cache-line granularity.
 const operations: [
   name: string,
   call: (bench: Bench) => unknown,
   lines: number,
-  /** On page granularity: waits, and system calls. Bytes home and a wait for them are two. */
+  /** On page granularity: waits, and system calls. Bytes in place and a wait for them are two. */
   page: [barriers: number, systemCalls: number],
 ][] = [
   ['an empty transaction', ({ volume }) => volume.transact(() => 1), 0, [0, 0]],
@@ -160,7 +160,7 @@ for (const at of places) {
         messages.reduce((sum, message) => sum + message[name], 0)
       const [barriers, systemCalls] = [sum('barriers'), sum('systemCalls')]
       const linesFlushed = sum('linesFlushed')
-      // And one for each anchor.
+      // And one for each checkpoint header.
       assert.equal(sum('fences'), 1 + 2)
       const lines = at.granularity === 'cache-line' ? count * 64 + 2 : 0
       assert.deepEqual(
@@ -179,7 +179,7 @@ for (const at of places) {
         })
         const checkpoints = volume.stats().checkpoints - before
         if (at.granularity === 'page') {
-          // A checkpoint costs home places and each anchor; the end of the ring a write of its own.
+          // A checkpoint costs in-place locations and each checkpoint header; the end of the ring a write of its own.
           assert.ok(checkpoints > 0)
           const laps = cost.barriers - 1000 - 3 * checkpoints
           assert.ok(laps >= 0 && laps <= (1000 * 4096) / volume.stats().logBytes, `${laps} laps`)

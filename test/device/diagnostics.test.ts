@@ -171,7 +171,7 @@ describe('cost of one operation', () => {
         })
       }
 
-      it('a checkpoint: home places and two anchors', () => {
+      it('a checkpoint: in-place locations and two checkpoint headers', () => {
         onBench(at, ({ volume, chunk }) => {
           volume.transact((tx) => tx.setUint64(chunk, 0, 1))
           const messages = heard(() => volume.checkpoint())

@@ -1,14 +1,14 @@
 /**
  * A device that held a volume was given to somebody else, who wrote over its head and not over its end.
  * Opening it as a volume once more (a stale unit, the wrong device) once found the second superblock,
- * mended the first copies from it, and so destroyed what the new owner had.
+ * repaired the first copies from it, and so destroyed what the new owner had.
  */
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { Volume } from 'plinth'
-import { ANCHOR_AT } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT } from '../../src/layout/geometry.js'
 import { hashOf, inMemory, MIB, PAGE, readDevice, tmpfsPage } from '../support/devices.js'
 import { put } from '../support/settings.js'
 
@@ -55,12 +55,12 @@ describe('a device that was given to somebody else', { skip: tmpfsPage.skip }, (
     ],
     ['FAT', both(put(0, [0xeb]), put(54, 'FAT16   '), put(510, [0x55, 0xaa])), /a FAT filesystem/],
     ['ext4', both(wiped(1024), put(1080, [0x53, 0xef])), /an ext2, ext3 or ext4/],
-    ['a RAID with its superblock at 4 KiB', put(ANCHOR_AT, MD), /Linux RAID, at 4096/],
+    ['a RAID with its superblock at 4 KiB', put(CHECKPOINT_AT, MD), /Linux RAID, at 4096/],
     ['a RAID with its superblock at the end', put(SIZE - 2 * PAGE, MD), /Linux RAID, at 8380416/],
     [
       'bcache, its superblock alone',
       put(
-        ANCHOR_AT + 24,
+        CHECKPOINT_AT + 24,
         [
           0xc6, 0x85, 0x73, 0xf6, 0x4e, 0x1a, 0x45, 0xca, 0x82, 0x65, 0xf5, 0x7f, 0x48, 0xba, 0x6d,
           0x81,
@@ -71,7 +71,11 @@ describe('a device that was given to somebody else', { skip: tmpfsPage.skip }, (
     ['the backup of a GPT alone', put(SIZE - 512, 'EFI PART'), /backup of a GPT/],
     ['btrfs in a chunk slot', put(65600, '_BHRfS_M'), /a btrfs filesystem/],
     ['something unknown at the beginning', random(0, 512), /data of an unknown kind, at 0/],
-    ['something unknown at 4 KiB', random(ANCHOR_AT, ANCHOR_AT + 4096), /unknown kind, at 4096/],
+    [
+      'something unknown at 4 KiB',
+      random(CHECKPOINT_AT, CHECKPOINT_AT + 4096),
+      /unknown kind, at 4096/,
+    ],
     ['a label of ZFS', put(128 * 1024, UBERBLOCK), /a member of a ZFS pool/],
     ['a label of ZFS at the end', put(SIZE - 128 * 1024, UBERBLOCK), /a member of a ZFS pool/],
     ['zeros, 8 KiB of them', wiped(2 * PAGE), /zeros, at 0/],
@@ -110,7 +114,7 @@ describe('a device that was given to somebody else', { skip: tmpfsPage.skip }, (
         assert.deepEqual(Volume.repair(path, { dryRun: false, force: true }).remaining, [])
         const back = Volume.open(path)
         assert.deepEqual(back.chunks(), list)
-        assert.equal(back.recovery.healed, 0)
+        assert.equal(back.recovery.repaired, 0)
         back.close()
       })
     })

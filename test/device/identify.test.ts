@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { closeSync, openSync, statSync } from 'node:fs'
 import { describe, it } from 'node:test'
-import { type Proof, proveGranularity, settleGranularity } from '../../src/device/granularity.js'
+import { chooseGranularity, type Proof, proveGranularity } from '../../src/device/granularity.js'
 import { identify } from '../../src/device/identify.js'
 import { knownBad } from '../../src/device/known-bad.js'
 import { namespaceOf } from '../../src/device/persistence.js'
@@ -92,17 +92,17 @@ describe('device-dax by its attributes', () => {
         const { granularity, isProven } = proveGranularity(kind, persistence)
         assert.deepEqual([granularity, isProven], [expected, proven])
         assert.equal(evidence.filter(({ of }) => of === 'granularity').length, 1)
-        const settle = (wanted: object) => () =>
-          settleGranularity(kind, persistence, { readOnly: false, ...wanted })
+        const choose = (wanted: object) => () =>
+          chooseGranularity(kind, persistence, { readOnly: false, ...wanted })
         const refused = { code: 'ERR_GRANULARITY' }
-        if (opens) assert.equal(settle({})(), expected)
-        else assert.throws(settle({}), refused)
-        assert.equal(settle({ readOnly: true })(), expected)
-        assert.equal(settle({ unsafeGranularity: 'byte' })(), 'byte')
+        if (opens) assert.equal(choose({})(), expected)
+        else assert.throws(choose({}), refused)
+        assert.equal(choose({ readOnly: true })(), expected)
+        assert.equal(choose({ unsafeGranularity: 'byte' })(), 'byte')
         for (const wanted of [{ granularity: 'page' }, { unsafeGranularity: 'page' }]) {
-          assert.throws(settle(wanted), refused)
+          assert.throws(choose(wanted), refused)
         }
-        if (expected !== 'byte') assert.throws(settle({ granularity: 'byte' }), refused)
+        if (expected !== 'byte') assert.throws(choose({ granularity: 'byte' }), refused)
       })
     })
   }

@@ -2,7 +2,7 @@
  * What ends in the middle: a format whose process is killed at each of its barriers, and a file that is cut
  * while its volume is open.
  *
- * The close of a volume whose file had been cut stored its anchor behind the new end: SIGBUS. Where a chunk was
+ * The close of a volume whose file had been cut stored its checkpoint header behind the new end: SIGBUS. Where a chunk was
  * stored to, the write of that made the file as long as before, with zeros for what was lost.
  */
 import assert from 'node:assert/strict'

@@ -70,7 +70,7 @@ for (const at of places) {
         assert.equal(media.granularity, at.granularity)
         assert.equal(media.sizeBytes, MIB)
         assert.equal(media.appendBytes, paged ? 4096 : 64)
-        assert.equal(media.unitShift, paged ? 12 : 6)
+        assert.equal(media.dirtyUnitShift, paged ? 12 : 6)
         assert.equal(media.failure, undefined)
       })
     })
@@ -141,7 +141,7 @@ for (const at of places) {
       })
     })
 
-    it('more appended than was ever gathered', () => {
+    it('more appended than the log buffer has ever held', () => {
       bench(
         at,
         ({ media, onDevice }) => {
@@ -172,54 +172,54 @@ for (const at of places) {
       })
     })
 
-    it('commit: record on the device, home places seen, one fence', () => {
+    it('commit: record on the device, in-place locations seen, one fence', () => {
       bench(at, ({ media, ring, onDevice }) => {
-        const home = media.map(65_536, 4096)
+        const target = media.map(65_536, 4096)
         const staging = record(200, 5)
         staging.mailbox[MAILBOX.LOG_SLOT] = ring.slot
-        staging.target(home.slot, 8, 16, 64)
+        staging.target(target.slot, 8, 16, 64)
         const before = media.counters[COUNTER.FENCES]!
         // Where `append` goes by the position alone, the fused call goes by the mailbox.
         staging.mailbox[MAILBOX.LOG_OFFSET] = 4096
         media.commit(4096, staging, undefined)
         assert.equal(media.counters[COUNTER.FENCES], before + 1)
         assert.deepEqual(onDevice(4096, 200), recordBytes(200, 5))
-        assert.deepEqual(home.bytes.slice(8, 72), pattern(200, 5).slice(16, 80))
+        assert.deepEqual(target.bytes.slice(8, 72), pattern(200, 5).slice(16, 80))
       })
     })
 
-    it('commit with what fills its block: both are on the device before home places are stored', () => {
+    it('commit with what fills its block: both are on the device before in-place locations are stored', () => {
       bench(at, ({ media, ring, onDevice }) => {
         if (media.appendBytes === 64) return
-        const home = media.map(65_536, 4096)
+        const target = media.map(65_536, 4096)
         const staging = record(200, 5)
         staging.mailbox[MAILBOX.LOG_SLOT] = ring.slot
-        staging.target(home.slot, 8, 16, 64)
+        staging.target(target.slot, 8, 16, 64)
         const barriers = media.counters[COUNTER.BARRIERS]!
         media.commit(4096, staging, record(24, 6))
         assert.equal(media.counters[COUNTER.BARRIERS], barriers + 1)
         assert.deepEqual(onDevice(4096, 200), recordBytes(200, 5))
         assert.deepEqual(onDevice(4096 + 256, 24), recordBytes(24, 6))
-        assert.deepEqual(home.bytes.slice(8, 72), pattern(200, 5).slice(16, 80))
+        assert.deepEqual(target.bytes.slice(8, 72), pattern(200, 5).slice(16, 80))
       })
     })
 
     it('commit again after the staging memory grew', () => {
       bench(at, ({ media, ring, onDevice }) => {
-        const home = media.map(65_536, 4096)
+        const target = media.map(65_536, 4096)
         const staging = record(64, 1)
         staging.mailbox[MAILBOX.LOG_SLOT] = ring.slot
-        staging.target(home.slot, 0, 16, 8)
+        staging.target(target.slot, 0, 16, 8)
         media.commit(0, staging, undefined)
         staging.reserve(200_000)
         staging.u8.set(pattern(20_000, 2))
         staging.bytes = 20_000
         staging.targetCount = 0
-        for (let i = 0; i < 4000; i++) staging.target(home.slot, i, 100 + i, 1)
+        for (let i = 0; i < 4000; i++) staging.target(target.slot, i, 100 + i, 1)
         staging.mailbox[MAILBOX.LOG_OFFSET] = 8192
         media.commit(8192, staging, undefined)
         assert.deepEqual(onDevice(8192, 20_000), recordBytes(20_000, 2))
-        assert.deepEqual(home.bytes.slice(0, 4000), pattern(20_000, 2).slice(100, 4100))
+        assert.deepEqual(target.bytes.slice(0, 4000), pattern(20_000, 2).slice(100, 4100))
       })
     })
 
@@ -248,10 +248,10 @@ for (const at of places) {
       })
     })
 
-    it('persistUnits: each unit of each mapping, with one fence', () => {
+    it('persistDirtyUnits: each unit of each mapping, with one fence', () => {
       seeded((random) => {
         bench(at, ({ media, onDevice }) => {
-          const unitBytes = 2 ** media.unitShift
+          const unitBytes = 2 ** media.dirtyUnitShift
           const mappings = [media.map(65_536, 65_536), media.map(262_144, 65_536)]
           const list: number[] = []
           const chosen = mappings.map((mapping) => {
@@ -261,7 +261,7 @@ for (const at of places) {
             return units
           })
           const fences = media.counters[COUNTER.FENCES]!
-          media.persistUnits(Uint32Array.from(list), list.length / 2)
+          media.persistDirtyUnits(Uint32Array.from(list), list.length / 2)
           assert.equal(media.counters[COUNTER.FENCES], fences + 1)
           mappings.forEach((mapping, i) => {
             const expected = pattern(65_536, mapping.slot + 1)

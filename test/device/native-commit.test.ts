@@ -16,7 +16,7 @@ interface Bench {
   slot: number
 }
 
-/** One mapping of two pages, log in the first and homes in the second. */
+/** One mapping of two pages, log in the first and what it changes in the second. */
 function withCommit(body: (bench: Bench) => void, staging = new ArrayBuffer(STAGING_BYTES)): void {
   withMapping(8192, (slot, memory) => {
     const mailbox = new Uint32Array(MAILBOX_WORDS)

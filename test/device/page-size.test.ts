@@ -118,7 +118,7 @@ describe('pages of the kernel', {
           const mapping = first.store.map(chunk)
           first.log.batch.write(mapping, PAGE, pattern(64, 4))
           first.log.commit()
-          // A page with a unit that was written home and a store that was not.
+          // A page with a unit that was written in place and a store that was not.
           chunk.bytes[PAGE + 200] = 5
           first.log.checkpoint()
           assert.equal(chunk.bytes[PAGE + 200], 5)

@@ -132,7 +132,7 @@ describe('copies of pages', {
     )
   })
 
-  it('a page that a transaction changed is not given back before it is home', () => {
+  it('a page that a transaction changed is not given back before it is durable in place', () => {
     withVolume(place!, (volume) => {
       const chunk = volume.allocate({ size: 2 * PAGE, name: 'c', zero: true })
       const { view } = chunk

@@ -61,7 +61,7 @@ describe('system calls', () => {
           checkpoints: number
         }
         assert.ok(checkpoints > 0, 'checkpoints were among it')
-        // A checkpoint: home places and two anchors; the end of the ring its skip record.
+        // A checkpoint: in-place locations and two checkpoint headers; the end of the ring its skip record.
         assert.ok(fences >= COMMITS && fences <= COMMITS + 4 * checkpoints, `${fences} fences`)
 
         const lines = readFileSync(trace, 'utf8').split('\n')

@@ -9,12 +9,12 @@ import { describe, test } from 'node:test'
 import { type FindingCode, type Severity, Volume } from 'plinth'
 import { Lenient } from '../../src/check/lenient.js'
 import { PlinthError } from '../../src/index.js'
-import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT, planGeometry } from '../../src/layout/geometry.js'
 import { inMemory, MIB, PAGE } from '../support/devices.js'
 import { placesOf } from '../support/places.js'
 
 const geometry = planGeometry({ sizeBytes: MIB, alignBytes: PAGE })
-const { anchorCopyAt, superblockCopyAt, logAt } = geometry
+const { checkpointCopyAt, superblockCopyAt, logAt } = geometry
 const { tableAt, tableCopyAt, chunksAt } = placesOf(geometry)
 
 /** A closed volume; `body` reads it while these pages cannot be read. */
@@ -49,12 +49,12 @@ function withErrors(
 describe('a page that cannot be read', () => {
   const cases: [what: string, at: number, severity: Severity, others: FindingCode[]][] = [
     ['first superblock', 0, 'warning', ['superblock-damaged']],
-    ['first anchor', ANCHOR_AT, 'error', ['anchor-damaged']],
+    ['first checkpoint header', CHECKPOINT_AT, 'error', ['checkpoint-damaged']],
     ['chunk table', tableAt, 'error', ['slot-behind']],
     ['log', logAt, 'error', []],
     ['chunk of a heap', chunksAt, 'error', ['heap-damaged']],
     ['second chunk table', tableCopyAt, 'error', ['slot-behind']],
-    ['second anchor', anchorCopyAt, 'error', ['anchor-damaged']],
+    ['second checkpoint header', checkpointCopyAt, 'error', ['checkpoint-damaged']],
     ['second superblock', superblockCopyAt, 'warning', ['superblock-damaged']],
   ]
   for (const [what, at, severity, others] of cases) {
@@ -103,7 +103,7 @@ describe('a page that cannot be read', () => {
         for (const readOnly of [true, false]) {
           const volume = Volume.open(path, { readOnly })
           assert.equal(volume.chunk('a').bytes[0], 7)
-          assert.equal(volume.recovery.healed, 0)
+          assert.equal(volume.recovery.repaired, 0)
           volume.close()
         }
       })

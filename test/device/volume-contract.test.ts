@@ -58,7 +58,7 @@ for (const at of places) {
           assert.ok(Math.abs(created.getTime() - Date.now()) < 3_600_000)
           if (!at.isFile) assert.equal(kind, at.kind)
           assert.deepEqual(
-            [volume.recovery.clean, volume.recovery.recordsReplayed, volume.recovery.healed],
+            [volume.recovery.clean, volume.recovery.recordsReplayed, volume.recovery.repaired],
             [true, 0, 0],
           )
           const {

@@ -41,7 +41,7 @@ describe('stored images', () => {
                 check(volume)
                 assert.equal(volume.recovery.clean, round > 0 || records === 0)
                 assert.equal(volume.recovery.recordsReplayed, round > 0 ? 0 : records)
-                assert.equal(volume.recovery.healed, 0)
+                assert.equal(volume.recovery.repaired, 0)
               } finally {
                 volume.close()
               }

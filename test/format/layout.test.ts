@@ -4,7 +4,12 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { ANCHOR, ANCHOR_STATE, decodeAnchor, encodeAnchor } from '../../src/layout/anchor.js'
+import {
+  CHECKPOINT,
+  CHECKPOINT_STATE,
+  decodeCheckpoint,
+  encodeCheckpoint,
+} from '../../src/layout/checkpoint-header.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
@@ -17,7 +22,7 @@ import {
   TYPE_BYTES_MAX,
 } from '../../src/layout/chunk-slot.js'
 import {
-  ANCHOR_AT,
+  CHECKPOINT_AT,
   GRANULE_BYTES_MAX,
   GRANULE_BYTES_MIN,
   GRANULES_MAX,
@@ -35,7 +40,7 @@ import {
   ENTRY_KIND_SHIFT,
   ENTRY_WORDS_MAX,
   ENTRY_WORDS_SHIFT,
-  POSITION_HIGH_MASK,
+  LSN_HIGH_MASK,
   RECORD_ALIGN,
   RECORD_HEADER_BYTES,
   RECORD_SKIP,
@@ -90,10 +95,11 @@ const SUPERBLOCK_BYTES = [
   '002000000000000000002000000000000000000000001000',
   '00e0ff000000000000006000000000000000e0ffffff0f',
 ].join('')
-const ANCHOR_BYTES = '2403e873616e63680000000000010000070000000200000040000000000004006300000003'
+const CHECKPOINT_BYTES =
+  '2403e873616e63680000000000010000070000000200000040000000000004006300000003'
 const SLOT_BYTES =
   'bece9c4d030000000200000002000300050000000600000004000000000000007472656500000000000000000000000077616c'
-/** Checksum, bytes, position and settled; then 5 bytes, a u64, a u32, a revocation, a slot. */
+/** Checksum, bytes, LSN and durable LSN; then 5 bytes, a u64, a u32, a revocation, a slot. */
 const RECORD_BYTES = [
   '0a929fcef00000008002000005000000',
   '0002000005000000',
@@ -141,19 +147,19 @@ describe('format version 2', () => {
     assert.equal(LABEL_BYTES_MAX, 64)
   })
 
-  it('anchor', () => {
-    assert.equal(ANCHOR.bytes, 64)
-    assert.deepEqual(fieldsOf(ANCHOR), [
+  it('checkpoint header', () => {
+    assert.equal(CHECKPOINT.bytes, 64)
+    assert.deepEqual(fieldsOf(CHECKPOINT), [
       ['checksum', 0, 4],
       ['magic', 4, 4],
       ['sequence', 8, 8],
-      ['epoch', 16, 4],
+      ['logSalt', 16, 4],
       ['state', 20, 4],
       ['head', 24, 8],
       ['slotsUsed', 32, 4],
       ['holes', 36, 4],
     ])
-    assert.deepEqual(ANCHOR_STATE, { CLOSED: 1, OPEN: 2 })
+    assert.deepEqual(CHECKPOINT_STATE, { CLOSED: 1, OPEN: 2 })
   })
 
   it('chunk slot', () => {
@@ -181,22 +187,22 @@ describe('format version 2', () => {
   it('record', () => {
     assert.deepEqual([RECORD_HEADER_BYTES, RECORD_ALIGN], [24, 64])
     assert.deepEqual(
-      [RECORD_SKIP, POSITION_HIGH_MASK, ENTRY_KIND_SHIFT, ENTRY_WORDS_SHIFT, ENTRY_WORDS_MAX],
+      [RECORD_SKIP, LSN_HIGH_MASK, ENTRY_KIND_SHIFT, ENTRY_WORDS_SHIFT, ENTRY_WORDS_MAX],
       [0x200000, 0x1fffff, 21, 25, 127],
     )
     assert.deepEqual(ENTRY, { WORDS: 1, BYTES: 2, REVOKE: 3, SLOT: 4 })
   })
 
   it('places', () => {
-    assert.deepEqual([SUPERBLOCK_AT, ANCHOR_AT, HEAD_BYTES], [0, 4096, 8192])
+    assert.deepEqual([SUPERBLOCK_AT, CHECKPOINT_AT, HEAD_BYTES], [0, 4096, 8192])
     const extents = [{ slots: 32, firstAt: 65_536, secondAt: 131_072 }]
     const shape = { granuleBytes: 65_536, logAt: 196_608, logBytes: 65_536, extents }
-    const { dataAt, granules, tailAt, anchorCopyAt, superblockCopyAt } = geometryFor({
+    const { dataAt, granules, tailAt, checkpointCopyAt, superblockCopyAt } = geometryFor({
       ...shape,
       sizeBytes: 1_056_768,
     })
     assert.deepEqual(
-      [dataAt, granules, tailAt, anchorCopyAt, superblockCopyAt],
+      [dataAt, granules, tailAt, checkpointCopyAt, superblockCopyAt],
       [65_536, 16, 1_048_576, 1_048_576, 1_052_672],
     )
   })
@@ -219,7 +225,7 @@ describe('format version 2', () => {
       SLOT_SEEDS,
     )
     assert.deepEqual(
-      [0, 1, 0x01020304, 0xffffffff].map((epoch) => recordSeed(VOLUME_SEED, epoch)),
+      [0, 1, 0x01020304, 0xffffffff].map((logSalt) => recordSeed(VOLUME_SEED, logSalt)),
       RECORD_SEEDS,
     )
   })
@@ -266,18 +272,18 @@ describe('format version 2', () => {
     )
   })
 
-  it('an anchor, byte for byte', () => {
+  it('a checkpoint header, byte for byte', () => {
     const values = {
       sequence: 2 ** 40,
-      epoch: 7,
+      logSalt: 7,
       state: 2,
       head: 2 ** 50 + 64,
       slotsUsed: 99,
       holes: 3,
     }
-    const line = encodeAnchor(values, VOLUME_SEED)
-    assert.equal(trimmed(line), ANCHOR_BYTES)
-    const { magic, checksum, ...rest } = decodeAnchor(unhex(hex(line)), VOLUME_SEED)!
+    const line = encodeCheckpoint(values, VOLUME_SEED)
+    assert.equal(trimmed(line), CHECKPOINT_BYTES)
+    const { magic, checksum, ...rest } = decodeCheckpoint(unhex(hex(line)), VOLUME_SEED)!
     assert.deepEqual(rest, values)
     assert.ok(magic !== 0 && checksum !== 0)
   })
@@ -309,7 +315,7 @@ describe('format version 2', () => {
       offset,
       length: 8192,
       bytes: new Uint8Array(0),
-      pending: undefined,
+      dirty: undefined,
     })
     const staging = new Staging()
     const batch = new Batch(staging, 65_536)

@@ -16,7 +16,7 @@ const ROUNDS = process.env.PLINTH_LONG === '1' ? 200 : 20
 
 /**
  * A call costs so many fences on memory, barriers on disks. Where the heap takes another chunk, which is rare, its
- * bitmaps are zeroed before the record, and logged changes of who had that space go home before that.
+ * bitmaps are zeroed before the record, and logged changes of who had that space are durable in place before that.
  */
 function assertCost(volume: Volume, wanted: number, call: () => void): void {
   const name = volume.info.granularity === 'page' ? 'barriers' : 'fences'

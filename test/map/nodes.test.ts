@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { commonPrefix, compareBytes, headOf, separate } from '../../src/map/bytes.js'
-import { Holds } from '../../src/map/holds.js'
 import { buildTree, FANOUT, Inner, type Node } from '../../src/map/inner.js'
 import { Leaf } from '../../src/map/leaf.js'
+import { SnapshotTracker } from '../../src/map/snapshot-tracker.js'
 import { bytesOf, show, textOf } from '../support/map-model.js'
 import { type Random, seeded } from '../support/random.js'
 
@@ -128,25 +128,25 @@ describe('inner nodes', () => {
 describe('holds', () => {
   it('know the oldest and the newest state that somebody holds', () => {
     seeded((random) => {
-      const holds = new Holds()
+      const tracker = new SnapshotTracker()
       const model: number[] = []
-      let epoch = 1
+      let version = 1
       for (let step = 0; step < 2000; step++) {
         const what = random.below(3)
         if (what === 0 || model.length === 0) {
-          model.push(epoch)
-          holds.take(epoch++)
+          model.push(version)
+          tracker.take(version++)
         } else if (what === 1) {
           const held = random.pick(model)
           model.push(held)
-          holds.take(held)
+          tracker.take(held)
         } else {
           for (let i = random.between(1, 3); i > 0 && model.length > 0; i--) {
-            holds.drop(model.splice(random.below(model.length), 1)[0]!)
+            tracker.drop(model.splice(random.below(model.length), 1)[0]!)
           }
         }
-        assert.equal(holds.oldest, Math.min(...model))
-        assert.equal(holds.newest, Math.max(0, ...model))
+        assert.equal(tracker.oldest, Math.min(...model))
+        assert.equal(tracker.newest, Math.max(0, ...model))
       }
     })
   })

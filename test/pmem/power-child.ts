@@ -27,9 +27,9 @@ const reader = Volume.open(path, { readOnly: true })
 const found = stateOf(reader, model)
 reader.close()
 const volume = Volume.open(path)
-const { recordsReplayed, healed } = volume.recovery
+const { recordsReplayed, repaired } = volume.recovery
 assert.equal(found.difference(volume), undefined)
-assert.equal(healed, 0)
+assert.equal(repaired, 0)
 assert.deepEqual(volume.check(), [])
 writeSync(
   1,

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { describe, it } from 'node:test'
 import { Volume } from 'plinth'
-import { ANCHOR_AT, type Geometry, planGeometry } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT, type Geometry, planGeometry } from '../../src/layout/geometry.js'
 import { MIB, type Place, pmemPlaces, writeAt } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
 import { placesOf } from '../support/places.js'
@@ -60,17 +60,17 @@ function checkContents(volume: Volume): void {
   )
 }
 
-function checkOpens(at: Place, path: string, healed: number): void {
+function checkOpens(at: Place, path: string, repaired: number): void {
   const reader = Volume.open(path, { ...at.options, readOnly: true })
   try {
     checkContents(reader)
   } finally {
     reader.close()
   }
-  for (const expected of [healed, 0]) {
+  for (const expected of [repaired, 0]) {
     const volume = Volume.open(path, at.options)
     try {
-      assert.equal(volume.recovery.healed, expected)
+      assert.equal(volume.recovery.repaired, expected)
       checkContents(volume)
     } finally {
       volume.close()
@@ -102,28 +102,29 @@ for (const at of pmemPlaces) {
       })
     })
 
-    const damages: [what: string, healed: number, stretch: (g: Geometry) => [number, number]][] = [
-      ['the first superblock', 1, () => [0, 4096]],
-      ['the first anchor', 1, () => [ANCHOR_AT, 64]],
-      ['the first chunk table', 2, (g) => [placesOf(g).tableAt, placesOf(g).tableBytes]],
-      ['the second chunk table', 2, (g) => [placesOf(g).tableCopyAt, placesOf(g).tableBytes]],
-      ['the second anchor', 1, (g) => [g.anchorCopyAt, 64]],
-      ['the second superblock', 1, (g) => [g.superblockCopyAt, 4096]],
+    const damages: [what: string, repaired: number, stretch: (g: Geometry) => [number, number]][] =
       [
-        'all of the tail',
-        4,
-        (g) => [placesOf(g).tableCopyAt, g.sizeBytes - placesOf(g).tableCopyAt],
-      ],
-    ]
+        ['the first superblock', 1, () => [0, 4096]],
+        ['the first checkpoint header', 1, () => [CHECKPOINT_AT, 64]],
+        ['the first chunk table', 2, (g) => [placesOf(g).tableAt, placesOf(g).tableBytes]],
+        ['the second chunk table', 2, (g) => [placesOf(g).tableCopyAt, placesOf(g).tableBytes]],
+        ['the second checkpoint header', 1, (g) => [g.checkpointCopyAt, 64]],
+        ['the second superblock', 1, (g) => [g.superblockCopyAt, 4096]],
+        [
+          'all of the tail',
+          4,
+          (g) => [placesOf(g).tableCopyAt, g.sizeBytes - placesOf(g).tableCopyAt],
+        ],
+      ]
     it('of what is kept twice, from the other copy', () => {
       crashed(at, (path, geometry) => {
         const volume = Volume.open(path, at.options)
         volume.close()
-        for (const [what, healed, stretch] of damages) {
+        for (const [what, repaired, stretch] of damages) {
           const [offset, length] = stretch(geometry)
           writeAt(path, offset, new Uint8Array(length))
           try {
-            checkOpens(at, path, healed)
+            checkOpens(at, path, repaired)
           } catch (cause) {
             throw new Error(`${what} was zeroed`, { cause })
           }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import { describe, it } from 'node:test'
 import { type Chunk, type Transaction, Volume } from 'plinth'
-import { ANCHOR_STATE, encodeAnchor } from '../../src/layout/anchor.js'
+import { CHECKPOINT_STATE, encodeCheckpoint } from '../../src/layout/checkpoint-header.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
@@ -10,7 +10,7 @@ import {
   encodeChunkSlot,
   GENERATION_MAX,
 } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT, planGeometry } from '../../src/layout/geometry.js'
 import { RECORD_HEADER_BYTES } from '../../src/layout/record.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import {
@@ -353,14 +353,21 @@ describe('regressions of transactions', () => {
         chunkSlotSeed(seed, 0),
         slot,
       )
-      const anchor = encodeAnchor(
-        { sequence: 100, epoch: 3, state: ANCHOR_STATE.CLOSED, head: 0, slotsUsed: 1, holes: 0 },
+      const header = encodeCheckpoint(
+        {
+          sequence: 100,
+          logSalt: 3,
+          state: CHECKPOINT_STATE.CLOSED,
+          head: 0,
+          slotsUsed: 1,
+          holes: 0,
+        },
         seed,
       )
       image.set(slot, tableAt)
       image.set(slot, tableCopyAt)
-      image.set(anchor, ANCHOR_AT)
-      image.set(anchor, geometry.anchorCopyAt)
+      image.set(header, CHECKPOINT_AT)
+      image.set(header, geometry.checkpointCopyAt)
       fs.writeFileSync(path, image)
       for (let round = 0; round < 3; round++) {
         const volume = Volume.open(path)

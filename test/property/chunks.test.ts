@@ -118,7 +118,7 @@ class Walk {
     const chunk = this.volume.chunk(chosen.id)
     this.volume.free(chunk)
     model.free(chosen.id)
-    if (model === this.model) model.settle()
+    if (model === this.model) model.makeDurable()
     return true
   }
 
@@ -144,7 +144,7 @@ class Walk {
     this.volume.cancel(this.#reserved.get(chosen.id)!)
     this.#reserved.delete(chosen.id)
     this.model.free(chosen.id)
-    this.model.settle()
+    this.model.makeDurable()
     return true
   }
 
@@ -195,7 +195,7 @@ class Walk {
       this.#count('abort', true)
       return
     }
-    model.settle()
+    model.makeDurable()
     this.model = model
     for (const id of published) this.#reserved.delete(id)
     this.#learn(model)

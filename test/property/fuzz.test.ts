@@ -13,7 +13,11 @@ import { checkDevice } from '../../src/check/check.js'
 import { SizeClasses } from '../../src/heap/size-classes.js'
 import type { SlabChunk } from '../../src/heap/slab-chunk.js'
 import { readSlabs } from '../../src/heap/slab-reader.js'
-import { ANCHOR, decodeAnchor, encodeAnchor } from '../../src/layout/anchor.js'
+import {
+  CHECKPOINT,
+  decodeCheckpoint,
+  encodeCheckpoint,
+} from '../../src/layout/checkpoint-header.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
@@ -137,7 +141,7 @@ function demandPlaces(of: Geometry | undefined): void {
   const areas: [at: number, end: number][] = [
     [0, 8192],
     [logAt, logAt + logBytes],
-    [of.anchorCopyAt, of.sizeBytes],
+    [of.checkpointCopyAt, of.sizeBytes],
   ]
   for (const { slots, firstAt, secondAt } of extents) {
     for (const at of [firstAt, secondAt]) areas.push([at, at + slots * CHUNK_SLOT.bytes])
@@ -146,7 +150,7 @@ function demandPlaces(of: Geometry | undefined): void {
   let before = 0
   for (const [at, end] of areas) {
     assert.ok(Number.isSafeInteger(at) && at >= before && at < end)
-    assert.ok(at === of.anchorCopyAt || at % granuleBytes === 0)
+    assert.ok(at === of.checkpointCopyAt || at % granuleBytes === 0)
     before = end
   }
   assert.equal(before, of.sizeBytes)
@@ -187,18 +191,18 @@ test('findSuperblock and check, on devices of any size', () => {
   )
 })
 
-test('decodeAnchor', () => {
-  const valid = encodeAnchor(
-    { sequence: 5, epoch: 3, state: 1, head: 4096, slotsUsed: 2, holes: 1 },
+test('decodeCheckpoint', () => {
+  const valid = encodeCheckpoint(
+    { sequence: 5, logSalt: 3, state: 1, head: 4096, slotsUsed: 2, holes: 1 },
     SEED,
   )
-  const seal = (line: Uint8Array) => word(line, 0, crc32c(SEED, line, 4, ANCHOR.bytes))
+  const seal = (line: Uint8Array) => word(line, 0, crc32c(SEED, line, 4, CHECKPOINT.bytes))
   demand(
     fc.property(bytesLike(valid, seal), (line) => {
-      const anchor = parse(() => decodeAnchor(line, SEED))
-      if (anchor === undefined) return
-      assert.ok(Number.isSafeInteger(anchor.sequence) && Number.isSafeInteger(anchor.head))
-      assert.ok(anchor.state === 1 || anchor.state === 2)
+      const header = parse(() => decodeCheckpoint(line, SEED))
+      if (header === undefined) return
+      assert.ok(Number.isSafeInteger(header.sequence) && Number.isSafeInteger(header.head))
+      assert.ok(header.state === 1 || header.state === 2)
     }),
     4000,
   )
@@ -301,15 +305,15 @@ function validLog(): Uint8Array {
     [chunksAt, 3 << 21, 4096, 0],
     [0, (4 << 21) | (16 << 25), ...new Uint32Array(encodeFreeSlot(0, SEED, 1, 1).buffer)],
   ]
-  let position = 0
+  let lsn = 0
   for (let round = 0; round < 20; round++) {
     const words = entries.slice(0, 1 + (round % 4)).flat()
     const length = 24 + words.length * 4
-    view.setUint32(position + 4, length, true)
-    view.setUint32(position + 8, position, true)
-    view.setUint32(position + 16, position, true)
-    for (const [i, each] of words.entries()) view.setUint32(position + 24 + 4 * i, each, true)
-    position += Math.ceil(length / 64) * 64
+    view.setUint32(lsn + 4, length, true)
+    view.setUint32(lsn + 8, lsn, true)
+    view.setUint32(lsn + 16, lsn, true)
+    for (const [i, each] of words.entries()) view.setUint32(lsn + 24 + 4 * i, each, true)
+    lsn += Math.ceil(length / 64) * 64
   }
   return bytes
 }
@@ -332,15 +336,15 @@ test('walkLog', () => {
     const log = { geometry, bytes, head, seed: SEED, volumeSeed: SEED }
     const revocations = new Revocations()
     parse(() => {
-      const prefix = walkLog(log, (kind, offset, length, from, position) => {
-        assert.ok(from >= 24 && from <= bytes.length && position >= head)
+      const prefix = walkLog(log, (kind, offset, length, from, lsn) => {
+        assert.ok(from >= 24 && from <= bytes.length && lsn >= head)
         if (kind === 4) assert.ok(offset < geometry.slots && length === CHUNK_SLOT.bytes)
         else assert.ok(offset >= chunksAt && offset + length <= tableCopyAt)
-        if (kind === 3) revocations.add(offset, length, position)
+        if (kind === 3) revocations.add(offset, length, lsn)
         else assert.ok(from + length <= bytes.length)
       })
       assert.ok(prefix.end >= head && prefix.end <= head + bytes.length)
-      revocations.settle()
+      revocations.cut()
     })
   }
   let records = 0

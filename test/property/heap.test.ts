@@ -224,7 +224,7 @@ class Walk {
   #reopen(crash: boolean): void {
     if (!crash) this.volume.close()
     // Where caches are flushed at power loss, what was stored is durable: the media look for it now.
-    this.#media.unsettled()
+    this.#media.volatileUnits()
     const image = crash ? this.#media.durable : this.#media.visible
     this.#media = new SimulatedMedia(this.#medium, image)
     this.volume = openSimulated(this.#media)
@@ -260,7 +260,7 @@ class Walk {
       }
       assert.equal(heap.stats().objects, found.length)
     }
-    // A root whose object was freed is its owner's to mend.
+    // A root whose object was freed is its owner's to repair.
     const dangling = this.models.filter(({ root, objects }) => root !== 0 && !objects.has(root))
     assert.deepEqual(
       this.volume.check().map(({ code }) => code),

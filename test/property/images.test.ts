@@ -15,9 +15,9 @@ import { ERROR_CODES, PlinthError, type Volume } from 'plinth'
 import { OrderedMap } from 'plinth/map'
 import { crc32c } from '../../src/base/checksum.js'
 import { checkDevice } from '../../src/check/check.js'
-import { ANCHOR } from '../../src/layout/anchor.js'
+import { CHECKPOINT } from '../../src/layout/checkpoint-header.js'
 import { CHUNK_SLOT, chunkSlotSeed } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, SUPERBLOCK_AT } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT, SUPERBLOCK_AT } from '../../src/layout/geometry.js'
 import {
   HEAP_HEADER,
   HEAP_ROOT_AT,
@@ -107,23 +107,23 @@ function structuresOf(image: Uint8Array): Omit<Base, 'model' | 'image'> {
       length,
       seal: (to) => put(to, at, crc32c(itsSeed, to, at + 4, end)),
     })
-  for (const at of [ANCHOR_AT, geometry.anchorCopyAt]) plain(at, ANCHOR.bytes, seed)
+  for (const at of [CHECKPOINT_AT, geometry.checkpointCopyAt]) plain(at, CHECKPOINT.bytes, seed)
   for (let slot = 0; slot < 16; slot++) {
     for (const table of [tableAt, tableCopyAt]) {
       plain(table + slot * CHUNK_SLOT.bytes, CHUNK_SLOT.bytes, chunkSlotSeed(seed, slot))
     }
   }
   const { logAt, logBytes } = geometry
-  const { epoch, head } = inspection.anchor!
+  const { logSalt, head } = inspection.checkpointHeader!
   const view = new DataView(image.buffer)
-  for (let position = head; position < head + logBytes; ) {
-    const at = logAt + (position % logBytes)
+  for (let lsn = head; lsn < head + logBytes; ) {
+    const at = logAt + (lsn % logBytes)
     const bytes = view.getUint32(at + 4, true)
     const isSkip = (view.getUint32(at + 12, true) & (1 << 21)) !== 0
-    if (view.getUint32(at + 8, true) !== position || bytes === 0) break
+    if (view.getUint32(at + 8, true) !== lsn || bytes === 0) break
     const length = isSkip ? 24 : bytes
-    plain(at, length, recordSeed(seed, epoch))
-    position += isSkip ? bytes : Math.ceil(bytes / 64) * 64
+    plain(at, length, recordSeed(seed, logSalt))
+    lsn += isSkip ? bytes : Math.ceil(bytes / 64) * 64
   }
   const volume = openSimulated(new SimulatedMedia('cache-line', image, false))
   for (const { id, offset, chunks } of inspection.heaps.values()) {
@@ -200,7 +200,7 @@ function forge({ image, sealed, bare, words }: Base, random: Random): Image {
 /** Everything that is kept twice, and where. */
 const TWICE: readonly (readonly [first: number, second: number, bytes: number])[] = [
   [SUPERBLOCK_AT, geometry.superblockCopyAt, 4096],
-  [ANCHOR_AT, geometry.anchorCopyAt, 4096],
+  [CHECKPOINT_AT, geometry.checkpointCopyAt, 4096],
   [tableAt, tableCopyAt, tableBytes],
 ]
 
@@ -259,12 +259,14 @@ function use(volume: Volume): { isWritten: boolean; isMapWritten: boolean } {
   return { isWritten, isMapWritten }
 }
 
-/** What is mended opens, or is told of. */
+/** What is repaired opens, or is told of. */
 function repair({ model }: Base, forged: Uint8Array): void {
-  const mended = forged.slice()
-  const report = documented(() => repairImage({ crashModel: model }, mended, { dropDamaged: true }))
+  const repaired = forged.slice()
+  const report = documented(() =>
+    repairImage({ crashModel: model }, repaired, { dropDamaged: true }),
+  )
   if (report === undefined || report.remaining.some(({ severity }) => severity !== 'info')) return
-  const media = new SimulatedMedia(model, mended, false)
+  const media = new SimulatedMedia(model, repaired, false)
   try {
     openSimulated(media).close()
   } finally {

@@ -58,13 +58,13 @@ export class ChunkModel {
     this.chunks.set(chunk.id, chunk)
   }
 
-  /** Gone for everybody, its space only after `settle`. */
+  /** Gone for everybody, its space only after `makeDurable`. */
   free(id: number): void {
     this.#freed.push(this.chunks.get(id)!)
     this.chunks.delete(id)
   }
 
-  settle(): void {
+  makeDurable(): void {
     for (const { start, granules } of this.#freed) this.cells.fill(0, start, start + granules)
     this.#freed = []
   }
@@ -72,7 +72,7 @@ export class ChunkModel {
   /** What lived in memory alone is gone. */
   reopen(): void {
     for (const [id, { published }] of this.chunks) if (!published) this.free(id)
-    this.settle()
+    this.makeDurable()
   }
 
   /** As `volume.chunks()` gives it, without reservations. */

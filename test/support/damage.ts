@@ -1,7 +1,7 @@
 /**
  * A small volume with a history, as an image with what it must hold: chunks with names and types, a
  * heap with objects of several sizes, a checkpoint in the middle, records in the log that no checkpoint
- * has taken home. And what becomes of the image when bytes of it change.
+ * has made durable in place. And what becomes of the image when bytes of it change.
  */
 import assert from 'node:assert/strict'
 import { type Finding, type Heap, PlinthError, type Volume } from 'plinth'
@@ -9,9 +9,9 @@ import { alignUp, LINE_BYTES } from '../../src/base/units.js'
 import { checkDevice } from '../../src/check/check.js'
 import type { Readable } from '../../src/check/inspection.js'
 import type { RepairReport } from '../../src/check/repair.js'
-import { ANCHOR } from '../../src/layout/anchor.js'
+import { CHECKPOINT } from '../../src/layout/checkpoint-header.js'
 import { CHUNK_SLOT } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, type Geometry, planGeometry } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT, type Geometry, planGeometry } from '../../src/layout/geometry.js'
 import { HEAP_HEADER, HEAP_ROOT_AT, OWN_TYPE_PREFIX, SLAB_ENTRY } from '../../src/layout/heap.js'
 import { RECORD_SKIP } from '../../src/layout/record.js'
 import { type Model as CrashModel, SimulatedMedia } from '../../src/testing/simulated-media.js'
@@ -176,14 +176,17 @@ export function makeAged({ crashModel, end }: AgeOptions): Aged {
   if (end === 'close') volume.close()
   const image = (end === 'power' ? media.durable : media.visible).slice()
   // What the library itself thinks of it, before anything is damaged.
-  const { anchor, loggedSlots } = checkDevice(readableOf(image)).inspection
+  const { checkpointHeader, loggedSlots } = checkDevice(readableOf(image)).inspection
   const aged = {
     crashModel,
     image,
     older,
     states: end === 'close' ? states.slice(-1) : states,
     logBytes: end === 'close' ? 0 : logUsedBytes,
-    slotsUsed: Math.max(anchor!.slotsUsed, ...[...loggedSlots.keys()].map((slot) => slot + 1)),
+    slotsUsed: Math.max(
+      checkpointHeader!.slotsUsed,
+      ...[...loggedSlots.keys()].map((slot) => slot + 1),
+    ),
   }
   media.release()
   const { state: found, findings } = evaluate(aged, image)
@@ -294,7 +297,7 @@ export interface Outcome {
   readonly findings: readonly Finding[]
   /** Code of the error that opening gave; undefined when it opened. */
   readonly code: string | undefined
-  readonly healed: number
+  readonly repaired: number
   /** Index of the state; -1 when it is none of them, or the volume did not open. */
   readonly state: number
   /** The same of the chunks alone. */
@@ -316,7 +319,7 @@ export function evaluate(aged: Aged, image: Uint8Array, { thorough = true } = {}
       states,
       (each) => hasChunks(volume, chunks, each.chunks) && hasHeap(heap, each.heap),
     )
-    const { healed } = volume.recovery
+    const { repaired } = volume.recovery
     if (thorough) {
       // What stands in unused slots is left alone until somebody needs them; heaps are kept once.
       const known = ({ code, place }: Finding) =>
@@ -326,11 +329,11 @@ export function evaluate(aged: Aged, image: Uint8Array, { thorough = true } = {}
       useHeap(volume)
     }
     volume.close()
-    return { findings, code: undefined, healed, state, chunkState, heap }
+    return { findings, code: undefined, repaired, state, chunkState, heap }
   } catch (error) {
     if (!(error instanceof PlinthError)) throw error
     const { code } = error
-    return { findings, code, healed: 0, state: -1, chunkState: -1, heap: undefined }
+    return { findings, code, repaired: 0, state: -1, chunkState: -1, heap: undefined }
   } finally {
     media.release()
   }
@@ -380,10 +383,10 @@ export interface Stretch {
 
 /** All of a volume's metadata, cut into what is in use and what is reserved, unused or padding. */
 export function stretchesOf({ logBytes, slotsUsed, image }: Aged): Stretch[] {
-  const { logAt, anchorCopyAt, superblockCopyAt } = geometry
+  const { logAt, checkpointCopyAt, superblockCopyAt } = geometry
   const used = slotsUsed * CHUNK_SLOT.bytes
   const ringBytes = geometry.logBytes
-  const head = checkDevice(readableOf(image)).inspection.anchor!.head % ringBytes
+  const head = checkDevice(readableOf(image)).inspection.checkpointHeader!.head % ringBytes
   const list: HeapStretch[] = []
   const both = (name: string, first: number, second: number, length: number, live: boolean) => {
     list.push([name, first, length, live], [`second ${name}`, second, length, live])
@@ -391,21 +394,27 @@ export function stretchesOf({ logBytes, slotsUsed, image }: Aged): Stretch[] {
   const named = SUPERBLOCK_NAMED
   both('superblock', 0, superblockCopyAt, named, true)
   both('superblock, reserved', named, superblockCopyAt + named, 4096 - named, false)
-  both('anchor', ANCHOR_AT, anchorCopyAt, ANCHOR.bytes, true)
-  const beyond = ANCHOR.bytes
-  both('anchor, reserved', ANCHOR_AT + beyond, anchorCopyAt + beyond, 4096 - beyond, false)
+  both('checkpoint header', CHECKPOINT_AT, checkpointCopyAt, CHECKPOINT.bytes, true)
+  const beyond = CHECKPOINT.bytes
+  both(
+    'checkpoint header, reserved',
+    CHECKPOINT_AT + beyond,
+    checkpointCopyAt + beyond,
+    4096 - beyond,
+    false,
+  )
   both('table', tableAt, tableCopyAt, used, true)
   both('table, unused', tableAt + used, tableCopyAt + used, tableBytes - used, false)
   const view = new DataView(image.buffer, image.byteOffset)
   const end = head + logBytes
-  for (let position = head; position < end; ) {
-    const at = logAt + (position % ringBytes)
+  for (let lsn = head; lsn < end; ) {
+    const at = logAt + (lsn % ringBytes)
     const isSkip = (view.getUint32(at + 12, true) & RECORD_SKIP) !== 0
     const span = alignUp(view.getUint32(at + 4, true), LINE_BYTES)
     assert.ok(span > 0)
     const bytes = isSkip ? LINE_BYTES : span
     list.push(['log', at, bytes, true], ['log, padding', at + bytes, span - bytes, false])
-    position += span
+    lsn += span
   }
   const wrapped = Math.max(0, end - ringBytes)
   for (const stretch of heapStretches(image)) list.push(stretch)
@@ -492,9 +501,10 @@ export function isRestorable(aged: Aged, damaged: Uint8Array): boolean {
   const { image, slotsUsed } = aged
   const same = (from: number, length: number) =>
     Buffer.compare(image.subarray(from, from + length), damaged.subarray(from, from + length)) === 0
-  const { logAt, logBytes, superblockCopyAt, anchorCopyAt } = geometry
+  const { logAt, logBytes, superblockCopyAt, checkpointCopyAt } = geometry
   if (!same(0, 4096) && !same(superblockCopyAt, 4096)) return false
-  if (!same(ANCHOR_AT, ANCHOR.bytes) && !same(anchorCopyAt, ANCHOR.bytes)) return false
+  if (!same(CHECKPOINT_AT, CHECKPOINT.bytes) && !same(checkpointCopyAt, CHECKPOINT.bytes))
+    return false
   if (!same(logAt, logBytes)) return false
   for (let slot = 0; slot < slotsUsed; slot++) {
     const at = slot * CHUNK_SLOT.bytes
@@ -521,7 +531,7 @@ export function whyUndecidable(aged: Aged, damaged: Uint8Array): Undecidable | u
       ({ from, to }) => Buffer.compare(image.subarray(from, to), damaged.subarray(from, to)) !== 0,
     )
   if (isTorn) return 'tail'
-  // Home places that the log writes anew are not what counts.
+  // In-place locations that the log writes anew are not what counts.
   const [good, bad] = [image, damaged].map((each) => checkDevice(readableOf(each)).inspection)
   const unchecked = uncheckedBits(aged)
   for (const [, from, length, live] of heapStretches(image)) {

@@ -25,7 +25,7 @@ tmpfsPage.with(MIB, (path) => {
   store('closed', readDevice(path))
   volume = Volume.open(path)
   change(volume)
-  // Page granularity: home places have not reached the device, the log has all.
+  // Page granularity: in-place locations have not reached the device, the log has all.
   store('crashed', readDevice(path))
   volume.close()
 })

@@ -92,7 +92,7 @@ export class MapWalk {
     else if (what < 980) this.#do('clear', () => this.#clear())
     else if (what < 985) this.#do('mass deletion', () => this.#massDeletion())
     else if (what < 988) this.#do('checkpoint', () => this.volume.checkpoint())
-    else if (what < 994) await this.settle()
+    else if (what < 994) await this.makeDurable()
     else await this.reopen()
   }
 
@@ -285,7 +285,7 @@ export class MapWalk {
   }
 
   /** Everything under way is durable. */
-  async settle(): Promise<void> {
+  async makeDurable(): Promise<void> {
     await Promise.all(this.#waiting.splice(0))
   }
 
@@ -297,7 +297,7 @@ export class MapWalk {
   /** With what was held let go of before, or not: then the next opening frees what it held. */
   async reopen(): Promise<void> {
     this.#do('reopen', () => {})
-    await this.settle()
+    await this.makeDurable()
     const stale = [...this.#snapshots]
     if (this.#random.chance(2)) this.#closeReaders()
     this.volume.close()
@@ -320,7 +320,7 @@ export class MapWalk {
   }
 
   async end(): Promise<void> {
-    await this.settle()
+    await this.makeDurable()
     this.verify()
     this.#closeReaders()
     this.verify()

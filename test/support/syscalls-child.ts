@@ -18,7 +18,7 @@ function commit(count: number): void {
   }
 }
 
-// Compiled and settled before it counts.
+// Compiled, and nothing under way, before it counts.
 commit(200_000)
 const before = volume.stats()
 writeSync(2, 'mark: begin\n')

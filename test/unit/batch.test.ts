@@ -26,7 +26,7 @@ const tableBytes = slots * 128
 const dataAt = logAt + logBytes
 
 function mapping(slot: number, offset: number, length: number): Mapping {
-  return { slot, offset, length, bytes: new Uint8Array(length), pending: undefined }
+  return { slot, offset, length, bytes: new Uint8Array(length), dirty: undefined }
 }
 
 const first = mapping(0, firstAt, tableBytes)
@@ -46,40 +46,40 @@ const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
 /** A log in memory, written the way commits write it. */
 class Ring {
   readonly bytes = new Uint8Array(logBytes)
-  position: number
+  lsn: number
   readonly head: number
 
-  constructor(position = 0) {
-    this.head = this.position = position
+  constructor(lsn = 0) {
+    this.head = this.lsn = lsn
   }
 
-  /** `settled`: up to where all was durable when the record was placed. */
-  append({ staging }: Batch, { seed = SEED, settled = this.head } = {}): number {
+  /** `durableLsn`: up to where all was durable when the record was placed. */
+  append({ staging }: Batch, { seed = SEED, durableLsn = this.head } = {}): number {
     staging.u32[1] = staging.bytes
-    return this.#place(staging, spanOf(staging.bytes), { seed, settled, flags: 0 })
+    return this.#place(staging, spanOf(staging.bytes), { seed, durableLsn, flags: 0 })
   }
 
   skip(bytes: number): void {
     const staging = new Staging()
     staging.bytes = RECORD_HEADER_BYTES
     staging.u32[1] = bytes
-    this.#place(staging, bytes, { seed: SEED, settled: this.head, flags: RECORD_SKIP })
+    this.#place(staging, bytes, { seed: SEED, durableLsn: this.head, flags: RECORD_SKIP })
   }
 
   #place(
     staging: Staging,
     span: number,
-    { seed, settled, flags }: { seed: number; settled: number; flags: number },
+    { seed, durableLsn, flags }: { seed: number; durableLsn: number; flags: number },
   ): number {
-    const { position } = this
-    staging.u32[2] = position >>> 0
-    staging.u32[3] = Math.floor(position / 2 ** 32) | flags
-    staging.u32[4] = settled >>> 0
-    staging.u32[5] = Math.floor(settled / 2 ** 32)
+    const { lsn } = this
+    staging.u32[2] = lsn >>> 0
+    staging.u32[3] = Math.floor(lsn / 2 ** 32) | flags
+    staging.u32[4] = durableLsn >>> 0
+    staging.u32[5] = Math.floor(durableLsn / 2 ** 32)
     staging.mailbox[MAILBOX.SEED] = seed
-    const at = position % logBytes
+    const at = lsn % logBytes
     this.bytes.set(sealed(staging), at)
-    this.position += span
+    this.lsn += span
     return at
   }
 
@@ -162,11 +162,11 @@ describe('batch and replay', () => {
           for (let n = random.between(1, 5); n > 0; n--)
             expected.push(stageSomething(batch, random))
           assert.equal(batch.isEmpty, false)
-          const room = logBytes - (ring.position % logBytes)
+          const room = logBytes - (ring.lsn % logBytes)
           if (room < spanOf(batch.staging.bytes)) ring.skip(room)
           ring.append(batch)
         }
-        assert.deepEqual(ring.walk(), { entries: expected, records, end: ring.position })
+        assert.deepEqual(ring.walk(), { entries: expected, records, end: ring.lsn })
       }
     })
   })
@@ -291,7 +291,7 @@ describe('replay stops', () => {
     }
   })
 
-  it('before a record of another epoch', () => {
+  it('before a record of another log salt', () => {
     const { ring } = three()
     const batch = newBatch()
     batch.write(chunk, 0, pattern(8))
@@ -312,8 +312,8 @@ describe('replay stops', () => {
     ['a length that is no multiple of 8', 1, 60],
     ['a length behind the ring', 1, logBytes + 64],
     ['the largest length', 1, 0xffffffff],
-    ['another position', 2, 64],
-    ['a position beyond 2^53', 3, 0xffffffff],
+    ['another LSN', 2, 64],
+    ['an LSN beyond 2^53', 3, 0xffffffff],
     ['a skip of nothing', 3, RECORD_SKIP],
   ]
   for (const [what, word, value] of headers) {
@@ -348,8 +348,8 @@ describe('damage is told from a torn tail', () => {
     for (let i = 0; i < 4; i++) {
       const batch = newBatch()
       batch.write(chunk, 64 * i, pattern(100, i + 1))
-      const settled = behind === 0 ? ring.position : ring.head + (at[i - behind] ?? 0)
-      at.push(ring.append(batch, { settled }))
+      const durableLsn = behind === 0 ? ring.lsn : ring.head + (at[i - behind] ?? 0)
+      at.push(ring.append(batch, { durableLsn }))
     }
     return { ring, at }
   }
@@ -371,7 +371,7 @@ describe('damage is told from a torn tail', () => {
     })
   }
 
-  it('a follower of another epoch, or damaged itself, tells nothing', () => {
+  it('a follower of another log salt, or damaged itself, tells nothing', () => {
     const { ring, at } = four(0)
     ring.bytes[at[2]! + 40]! ^= 1
     ring.bytes[at[3]! + 40]! ^= 1

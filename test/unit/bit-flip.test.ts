@@ -13,17 +13,11 @@ const SEED = 12345
 const NONSENSE = 0xee
 const geometry: Geometry = planGeometry({ sizeBytes: 1024 * 1024, alignBytes: 4096 })
 
-/** A record at a position of a ring, whole; what it says is one change of the data area, or nonsense. */
-function ringWith(
-  position: number,
-  recordBytes: number,
-  flag: number,
-  fill: Uint8Array,
-  of = geometry,
-) {
+/** A record at an LSN of a ring, whole; what it says is one change of the data area, or nonsense. */
+function ringWith(lsn: number, recordBytes: number, flag: number, fill: Uint8Array, of = geometry) {
   const { logBytes } = of
   const bytes = new Uint8Array(logBytes)
-  const at = position % logBytes
+  const at = lsn % logBytes
   bytes.set(fill, at)
   const view = new DataView(bytes.buffer, at)
   if (recordBytes > 40 && fill[40] !== NONSENSE) {
@@ -32,11 +26,11 @@ function ringWith(
     view.setUint32(32, recordBytes - 40, true)
   }
   view.setUint32(4, recordBytes, true)
-  view.setUint32(8, position >>> 0, true)
-  view.setUint32(12, Math.floor(position / 2 ** 32) | flag, true)
+  view.setUint32(8, lsn >>> 0, true)
+  view.setUint32(12, Math.floor(lsn / 2 ** 32) | flag, true)
   const end = flag === 0 ? recordBytes : 24
   view.setUint32(0, crc32c(SEED, bytes, at + 4, at + end), true)
-  const log = { geometry: of, bytes, head: position, seed: SEED, volumeSeed: SEED }
+  const log = { geometry: of, bytes, head: lsn, seed: SEED, volumeSeed: SEED }
   return { log, at, checked: end }
 }
 
@@ -48,13 +42,13 @@ test('each bit of a record', () => {
       [328, 0],
       [4032, RECORD_SKIP],
     ] as const) {
-      const position = random.pick([0, 640, 2 ** 32 + 128])
-      const { log, at, checked } = ringWith(position, recordBytes, flag, random.bytes(recordBytes))
+      const lsn = random.pick([0, 640, 2 ** 32 + 128])
+      const { log, at, checked } = ringWith(lsn, recordBytes, flag, random.bytes(recordBytes))
       for (let bit = 0; bit < checked * 8; bit++) {
         const [byteAt, mask] = [at + (bit >>> 3), 1 << (bit & 7)]
         const right = log.bytes[byteAt]!
         log.bytes[byteAt] = right ^ mask
-        assert.deepEqual(findFlippedBit(log, position), { at: byteAt, byte: right }, `bit ${bit}`)
+        assert.deepEqual(findFlippedBit(log, lsn), { at: byteAt, byte: right }, `bit ${bit}`)
         log.bytes[byteAt] = right
       }
     }

@@ -10,12 +10,12 @@ import { checkDevice } from '../../src/check/check.js'
 import type { Readable } from '../../src/check/inspection.js'
 import { spaceOf } from '../../src/heap/heap.js'
 import {
-  ANCHOR_STATE,
-  type Anchor,
-  decodeAnchor,
-  encodeAnchor,
-  POSITION_RESTART,
-} from '../../src/layout/anchor.js'
+  CHECKPOINT_STATE,
+  type CheckpointHeader,
+  COUNT_RESTART,
+  decodeCheckpoint,
+  encodeCheckpoint,
+} from '../../src/layout/checkpoint-header.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
@@ -25,7 +25,7 @@ import {
   SLOTS_MAX,
 } from '../../src/layout/chunk-slot.js'
 import {
-  ANCHOR_AT,
+  CHECKPOINT_AT,
   type Geometry,
   geometryOf,
   planGeometry,
@@ -77,7 +77,7 @@ class Sparse implements Readable {
     counts: { slotsUsed: number; holes: number },
     data: (offset: number) => Uint8Array | undefined,
   ) {
-    const { sizeBytes, anchorCopyAt, superblockCopyAt } = geometry
+    const { sizeBytes, checkpointCopyAt, superblockCopyAt } = geometry
     this.sizeBytes = sizeBytes
     this.#data = data
     const shape = { ...shapeFields(geometry), maxBytes: 0, growBytes: 0, devices: 1, device: 0 }
@@ -87,9 +87,9 @@ class Sparse implements Readable {
     for (const [copy, at] of [0, superblockCopyAt].entries()) {
       this.put(at, encodeSuperblock({ ...shape, ...own, ...name, copy }))
     }
-    const state = { epoch: 1, sequence: 1, head: 0, state: ANCHOR_STATE.CLOSED }
-    for (const at of [ANCHOR_AT, anchorCopyAt]) {
-      this.put(at, encodeAnchor({ ...state, ...counts }, SEED))
+    const state = { logSalt: 1, sequence: 1, head: 0, state: CHECKPOINT_STATE.CLOSED }
+    for (const at of [CHECKPOINT_AT, checkpointCopyAt]) {
+      this.put(at, encodeCheckpoint({ ...state, ...counts }, SEED))
     }
   }
 
@@ -164,7 +164,7 @@ describe('a chunk table with all slots there can be, all of them empty', () => {
   test('check reads it once', () => {
     const device = new Sparse(geometry, counts, () => undefined)
     assert.deepEqual(checkDevice(device).findings, [])
-    // Windows of a MiB of both copies; ends of the metadata, superblocks and anchors beside them.
+    // Windows of a MiB of both copies; ends of the metadata, superblocks and checkpoint headers beside them.
     const windows = (2 * tableBytes) / MIB
     assert.ok(device.reads <= windows + 32, `${device.reads} reads for ${windows} windows`)
     assert.ok(device.bytes <= 2 * tableBytes + logBytes + 4 * MIB, `${device.bytes} bytes`)
@@ -177,7 +177,7 @@ describe('a chunk table with all slots there can be, all of them empty', () => {
       offset,
       length,
       bytes: bytes.subarray(0, length),
-      pending: undefined,
+      dirty: undefined,
     })
     const extents = geometry.extents.map(({ slots: its, firstAt, secondAt }) => ({
       slots: its,
@@ -288,44 +288,45 @@ test('units with the greatest numbers cost two pages a kind of objects', () => {
   volume.close()
 })
 
-describe('positions and sequences near the greatest number', () => {
+describe('LSNs and sequences near the greatest number', () => {
   const geometry = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
-  const { anchorCopyAt, logBytes } = geometry
+  const { checkpointCopyAt, logBytes } = geometry
   const NAMES = ['a', 'b', 'c']
 
-  /** A closed volume with a chunk, whose anchors say that it is as old. */
-  const aged = (change: Partial<Anchor>): Uint8Array => {
+  /** A closed volume with a chunk, whose checkpoint headers say that it is as old. */
+  const aged = (change: Partial<CheckpointHeader>): Uint8Array => {
     const media = new SimulatedMedia('cache-line', makeImage(), false)
     const volume = openSimulated(media)
     volume.allocate({ size: 4096, name: 'a' })
     volume.close()
     const image = media.visible.slice()
-    for (const at of [ANCHOR_AT, anchorCopyAt]) {
-      const anchor = decodeAnchor(image.subarray(at, at + 64), SEED)!
-      image.set(encodeAnchor({ ...anchor, ...change }, SEED), at)
+    for (const at of [CHECKPOINT_AT, checkpointCopyAt]) {
+      const header = decodeCheckpoint(image.subarray(at, at + 64), SEED)!
+      image.set(encodeCheckpoint({ ...header, ...change }, SEED), at)
     }
     return image
   }
-  const anchorOf = (image: Uint8Array) =>
-    decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), SEED)!
+  const headerOf = (image: Uint8Array) =>
+    decodeCheckpoint(image.subarray(CHECKPOINT_AT, CHECKPOINT_AT + 64), SEED)!
   const namesOf = (volume: ReturnType<typeof openSimulated>) =>
     volume.chunks().map(({ name }) => name)
 
-  const cases: [what: string, change: Partial<Anchor>, head: number, sequence: number][] = [
-    ['just below', { head: POSITION_RESTART - 4096, sequence: 7 }, POSITION_RESTART - 4096, 8],
-    ['reached', { head: POSITION_RESTART, sequence: 7 }, 0, 8],
-    ['passed', { head: POSITION_RESTART + 4096, sequence: 7 }, 4096, 8],
-    ['the last', { head: 2 ** 53 - 2 ** 31 - 4096, sequence: 7 }, logBytes - 4096, 8],
-    ['a sequence', { head: 0, sequence: POSITION_RESTART }, 0, 1],
-    ['the last sequence', { head: 0, sequence: 2 ** 53 - 2 ** 31 - 1 }, 0, 1],
-    ['both', { head: 2 ** 52 + 64, sequence: 2 ** 52 + 64 }, 4096, 1],
-  ]
+  const cases: [what: string, change: Partial<CheckpointHeader>, head: number, sequence: number][] =
+    [
+      ['just below', { head: COUNT_RESTART - 4096, sequence: 7 }, COUNT_RESTART - 4096, 8],
+      ['reached', { head: COUNT_RESTART, sequence: 7 }, 0, 8],
+      ['passed', { head: COUNT_RESTART + 4096, sequence: 7 }, 4096, 8],
+      ['the last', { head: 2 ** 53 - 2 ** 31 - 4096, sequence: 7 }, logBytes - 4096, 8],
+      ['a sequence', { head: 0, sequence: COUNT_RESTART }, 0, 1],
+      ['the last sequence', { head: 0, sequence: 2 ** 53 - 2 ** 31 - 1 }, 0, 1],
+      ['both', { head: 2 ** 52 + 64, sequence: 2 ** 52 + 64 }, 4096, 1],
+    ]
   for (const [what, change, head, sequence] of cases) {
     test(`${what}: begins anew at the same place of the ring`, () => {
       const media = new SimulatedMedia('page', aged(change), false)
       const volume = openSimulated(media)
-      const anchor = anchorOf(media.visible)
-      assert.deepEqual([anchor.head, anchor.sequence], [head, sequence])
+      const header = headerOf(media.visible)
+      assert.deepEqual([header.head, header.sequence], [head, sequence])
       for (const name of NAMES.slice(1)) volume.allocate({ size: 4096, name })
       // Not closed: what follows is replayed from there.
       const again = openSimulated(new SimulatedMedia('page', media.visible, false))
@@ -375,11 +376,11 @@ describe('positions and sequences near the greatest number', () => {
   }
 })
 
-test('revocations take 32 bytes each, once they are settled', () => {
+test('revocations take 32 bytes each, once they are cut', () => {
   const revocations = new Revocations()
   for (let i = 0; i < 100_000; i++) revocations.add(4096 * (i % 1000), 4096, i)
   // Three numbers each, in an array that doubles.
   assert.ok(revocations.memoryBytes < 2 * 24 * 100_000)
-  revocations.settle()
+  revocations.cut()
   assert.equal(revocations.memoryBytes, 32 * 100_000)
 })

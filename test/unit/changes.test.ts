@@ -1,8 +1,8 @@
 /** What a log says of the data area, by place: the same as in the order of the log, within its bounds of memory. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { decodeAnchor } from '../../src/layout/anchor.js'
-import { ANCHOR_AT, type Geometry, planGeometry } from '../../src/layout/geometry.js'
+import { decodeCheckpoint } from '../../src/layout/checkpoint-header.js'
+import { CHECKPOINT_AT, type Geometry, planGeometry } from '../../src/layout/geometry.js'
 import { ENTRY } from '../../src/layout/record.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import { Changes } from '../../src/log/changes.js'
@@ -57,27 +57,26 @@ for (const granule of [4096, 4 * MIB]) {
       const { image, geometry } = history(random, granule)
       const { dataAt, tailAt, logAt, logBytes } = geometry
       const seed = volumeSeed(image.subarray(32, 48))
-      const anchor = decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), seed)!
+      const header = decodeCheckpoint(image.subarray(CHECKPOINT_AT, CHECKPOINT_AT + 64), seed)!
       const log: LogBytes = {
         geometry,
         bytes: image.subarray(logAt, logAt + logBytes),
-        head: anchor.head,
-        seed: recordSeed(seed, anchor.epoch),
+        head: header.head,
+        seed: recordSeed(seed, header.logSalt),
         volumeSeed: seed,
       }
       const revocations = new Revocations()
       const inOrder: Parameters<Revocations['pieces']>[] = []
       const from: number[] = []
-      const prefix = walkLog(log, (kind, offset, length, at, position) => {
-        if (kind === ENTRY.REVOKE) revocations.add(offset, length, position)
-        else if (kind !== ENTRY.SLOT)
-          from[inOrder.push([offset, length, position, () => {}]) - 1] = at
+      const prefix = walkLog(log, (kind, offset, length, at, lsn) => {
+        if (kind === ENTRY.REVOKE) revocations.add(offset, length, lsn)
+        else if (kind !== ENTRY.SLOT) from[inOrder.push([offset, length, lsn, () => {}]) - 1] = at
       })
-      revocations.settle()
+      revocations.cut()
       assert.ok(inOrder.length > 200)
       const expected = new Uint8Array(tailAt - dataAt)
-      for (const [i, [offset, length, position]] of inOrder.entries()) {
-        revocations.pieces(offset, length, position, (skip, rest) => {
+      for (const [i, [offset, length, lsn]] of inOrder.entries()) {
+        revocations.pieces(offset, length, lsn, (skip, rest) => {
           const at = from[i]! + skip
           expected.set(log.bytes.subarray(at, at + rest), offset + skip - dataAt)
         })
@@ -135,18 +134,18 @@ test('the densest log there can be takes no more than twice its bytes', () => {
   const geometry = planGeometry({ sizeBytes: 16 * MIB, logBytes, alignBytes: 4096 })
   const image = media.visible
   const seed = volumeSeed(image.subarray(32, 48))
-  const anchor = decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), seed)!
+  const header = decodeCheckpoint(image.subarray(CHECKPOINT_AT, CHECKPOINT_AT + 64), seed)!
   const log: LogBytes = {
     geometry,
     bytes: image.subarray(geometry.logAt, geometry.logAt + logBytes),
-    head: anchor.head,
-    seed: recordSeed(seed, anchor.epoch),
+    head: header.head,
+    seed: recordSeed(seed, header.logSalt),
     volumeSeed: seed,
   }
   let entries = 0
   const prefix = walkLog(log, () => entries++)
   const revocations = new Revocations()
-  revocations.settle()
+  revocations.cut()
   const { count, memoryBytes } = new Changes(log, prefix, revocations, entries)
   assert.equal(count, words * rounds)
   const bytes = prefix.end - log.head

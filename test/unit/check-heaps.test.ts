@@ -63,14 +63,14 @@ const HEAP_AT = { root: 64, sizes: 128, slabHeader: 1024, entry: 1088, bitmap: 1
 const setRoot = (image: Uint8Array, root: number, value: bigint) =>
   new DataView(image.buffer).setBigUint64(root + HEAP_AT.root, value, true)
 
-/** What is done, what check says, the code that using the heap gives, whether repair mends it, and with `dropDamaged`. */
+/** What is done, what check says, the code that using the heap gives, whether it can be repaired, and with `dropDamaged`. */
 const cases: [
   what: string,
   change: Parameters<typeof withHeap>[0],
   codes: FindingCode[],
   refused: string | undefined,
-  mends: boolean,
-  mendsDropping: boolean,
+  repairs: boolean,
+  repairsDropping: boolean,
 ][] = [
   ['nothing', () => {}, [], undefined, true, true],
   [
@@ -197,7 +197,7 @@ const cases: [
 ]
 
 describe('check of heaps', () => {
-  for (const [what, change, codes, refused, mends, mendsDropping] of cases) {
+  for (const [what, change, codes, refused, repairs, repairsDropping] of cases) {
     test(what, () => {
       withHeap(change, (path) => {
         const before = fs.readFileSync(path)
@@ -211,14 +211,14 @@ describe('check of heaps', () => {
         assert.deepEqual(fs.readFileSync(path), before, 'nothing is written')
         assert.equal(
           findings.every(({ fixable }) => fixable),
-          mends,
+          repairs,
         )
-        for (const [dropDamaged, isMended] of [
-          [false, mends],
-          [true, mendsDropping],
+        for (const [dropDamaged, isRepaired] of [
+          [false, repairs],
+          [true, repairsDropping],
         ] as const) {
           const { remaining } = Volume.repair(path, { dryRun: false, dropDamaged })
-          assert.equal(remaining.length === 0, isMended, formatFindings(remaining))
+          assert.equal(remaining.length === 0, isRepaired, formatFindings(remaining))
         }
         Volume.open(path).close()
       })

@@ -13,7 +13,12 @@ import {
   Volume,
 } from 'plinth'
 import { crc32c } from '../../src/base/checksum.js'
-import { ANCHOR, ANCHOR_STATE, decodeAnchor, encodeAnchor } from '../../src/layout/anchor.js'
+import {
+  CHECKPOINT,
+  CHECKPOINT_STATE,
+  decodeCheckpoint,
+  encodeCheckpoint,
+} from '../../src/layout/checkpoint-header.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
@@ -21,7 +26,7 @@ import {
   encodeChunkSlot,
   GENERATION_MAX,
 } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT, planGeometry } from '../../src/layout/geometry.js'
 import {
   decodeSuperblock,
   encodeSuperblock,
@@ -33,7 +38,7 @@ import { inMemory, MIB, tmpfsLine, withVolume } from '../support/devices.js'
 import { placesOf } from '../support/places.js'
 
 const geometry = planGeometry({ sizeBytes: MIB, alignBytes: 4096 })
-const { anchorCopyAt, superblockCopyAt, logAt } = geometry
+const { checkpointCopyAt, superblockCopyAt, logAt } = geometry
 const { tableAt, tableCopyAt } = placesOf(geometry)
 
 /** A closed volume of two chunks in a file; `change` damages it. */
@@ -72,14 +77,14 @@ test('a volume that repair has left more granules than slots tells so', () =>
       }
       fs.writeFileSync(path, image)
       Volume.repair(path, { dryRun: false, dropDamaged: true })
-      const mended = Volume.open(path)
-      assert.equal(mended.stats().freeBytes, lost * size)
-      for (let i = 1; i < lost; i++) mended.allocate({ size })
-      assert.equal(mended.stats().freeBytes, size)
-      assert.throws(() => mended.allocate({ size }), { code: 'ERR_NO_SPACE', message: /slot/ })
-      mended.free(mended.chunk(last))
-      mended.allocate({ size })
-      mended.close()
+      const repaired = Volume.open(path)
+      assert.equal(repaired.stats().freeBytes, lost * size)
+      for (let i = 1; i < lost; i++) repaired.allocate({ size })
+      assert.equal(repaired.stats().freeBytes, size)
+      assert.throws(() => repaired.allocate({ size }), { code: 'ERR_NO_SPACE', message: /slot/ })
+      repaired.free(repaired.chunk(last))
+      repaired.allocate({ size })
+      repaired.close()
     },
   ))
 
@@ -109,13 +114,13 @@ const slot =
     }
   }
 
-const anchors =
+const checkpointHeaders =
   (change: (copy: 0 | 1) => object) =>
   (image: Uint8Array): undefined => {
     for (const copy of [0, 1] as const) {
-      const at = copy === 0 ? ANCHOR_AT : anchorCopyAt
-      const before = decodeAnchor(image.subarray(at, at + ANCHOR.bytes), seedOf(image))!
-      image.set(encodeAnchor({ ...before, ...change(copy) }, seedOf(image)), at)
+      const at = copy === 0 ? CHECKPOINT_AT : checkpointCopyAt
+      const before = decodeCheckpoint(image.subarray(at, at + CHECKPOINT.bytes), seedOf(image))!
+      image.set(encodeCheckpoint({ ...before, ...change(copy) }, seedOf(image)), at)
     }
   }
 
@@ -123,9 +128,12 @@ const anchors =
 const record =
   (words: number[]) =>
   (image: Uint8Array): undefined => {
-    anchors(() => ({ state: ANCHOR_STATE.OPEN }))(image)
+    checkpointHeaders(() => ({ state: CHECKPOINT_STATE.OPEN }))(image)
     const seed = seedOf(image)
-    const { epoch, head } = decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), seed)!
+    const { logSalt, head } = decodeCheckpoint(
+      image.subarray(CHECKPOINT_AT, CHECKPOINT_AT + 64),
+      seed,
+    )!
     const at = logAt + (head % geometry.logBytes)
     const bytes = 24 + words.length * 4
     const view = new DataView(image.buffer, at, bytes)
@@ -134,7 +142,7 @@ const record =
     view.setUint32(8, head, true)
     view.setUint32(16, head, true)
     for (const [i, word] of words.entries()) view.setUint32(24 + 4 * i, word, true)
-    view.setUint32(0, crc32c(recordSeed(seed, epoch), image, at + 4, at + bytes), true)
+    view.setUint32(0, crc32c(recordSeed(seed, logSalt), image, at + 4, at + bytes), true)
   }
 
 const flip =
@@ -151,13 +159,13 @@ const zeros =
 
 type Change = (image: Uint8Array) => undefined | Uint8Array
 
-/** What is done, what check says, whether the volume opens, whether repair mends it. */
+/** What is done, what check says, whether the volume opens, whether it can be repaired. */
 const cases: [
   what: string,
   change: Change,
   codes: FindingCode[],
   opens: boolean,
-  mends: boolean,
+  repairs: boolean,
 ][] = [
   ['nothing', () => undefined, [], true, true],
   ['zeros', (image) => image.fill(0), ['not-a-volume'], false, false],
@@ -179,12 +187,36 @@ const cases: [
   ['a restore', superblocks(() => ({ incompatible: 1 })), ['restore-incomplete'], false, false],
   ['a granule', superblocks(() => ({ granuleBytes: 5000 })), ['geometry-impossible'], false, false],
   ['half', (image) => image.slice(0, MIB / 2), ['device-truncated'], false, false],
-  ['the first anchor', flip(ANCHOR_AT + 20), ['anchor-damaged'], true, true],
-  ['the second anchor', flip(anchorCopyAt + 63), ['anchor-damaged'], true, true],
-  ['both anchors', flip(ANCHOR_AT, anchorCopyAt), ['anchor-damaged'], false, false],
-  ['an older anchor', anchors((copy) => ({ sequence: 100 + copy })), ['anchor-behind'], true, true],
-  ['no close', anchors(() => ({ state: ANCHOR_STATE.OPEN })), ['not-closed'], true, false],
-  ['too many slots', anchors(() => ({ slotsUsed: 1e6 })), ['anchor-impossible'], false, false],
+  ['the first checkpoint header', flip(CHECKPOINT_AT + 20), ['checkpoint-damaged'], true, true],
+  ['the second checkpoint header', flip(checkpointCopyAt + 63), ['checkpoint-damaged'], true, true],
+  [
+    'both checkpoint headers',
+    flip(CHECKPOINT_AT, checkpointCopyAt),
+    ['checkpoint-damaged'],
+    false,
+    false,
+  ],
+  [
+    'an older checkpoint header',
+    checkpointHeaders((copy) => ({ sequence: 100 + copy })),
+    ['checkpoint-behind'],
+    true,
+    true,
+  ],
+  [
+    'no close',
+    checkpointHeaders(() => ({ state: CHECKPOINT_STATE.OPEN })),
+    ['not-closed'],
+    true,
+    false,
+  ],
+  [
+    'too many slots',
+    checkpointHeaders(() => ({ slotsUsed: 1e6 })),
+    ['checkpoint-impossible'],
+    false,
+    false,
+  ],
   ['an impossible record', record([0, 0]), ['not-closed', 'log-entry-impossible'], false, false],
   ['the first copy of a slot', flip(tableAt + 60), ['slot-damaged'], true, true],
   ['the second copy of a slot', flip(tableCopyAt + 200), ['slot-damaged'], true, true],
@@ -242,7 +274,7 @@ const cases: [
 ]
 
 describe('check', () => {
-  for (const [what, change, codes, opens, mends] of cases) {
+  for (const [what, change, codes, opens, repairs] of cases) {
     test(what, () => {
       damaged(change, (path) => {
         const before = fs.readFileSync(path)
@@ -257,7 +289,7 @@ describe('check', () => {
         )
         assert.equal(
           findings.every(({ fixable }) => fixable),
-          mends,
+          repairs,
         )
         const plan = Volume.repair(path)
         assert.ok(plan.dryRun)
@@ -266,7 +298,7 @@ describe('check', () => {
         const report = Volume.repair(path, { dryRun: false })
         assert.deepEqual(report.fixes, plan.fixes)
         assert.deepEqual(report.remaining, plan.remaining)
-        assert.equal(report.remaining.length === 0, mends)
+        assert.equal(report.remaining.length === 0, repairs)
         if (opens) assert.equal(Volume.open(path).findChunk('a')?.bytes[2] ?? 3, 3)
       })
     })
@@ -329,7 +361,7 @@ describe('check', () => {
   })
 
   test('the text has a line for each finding, the worst first', () => {
-    damaged(flip(tableAt + 1, tableCopyAt + 1, 100, ANCHOR_AT), (path) => {
+    damaged(flip(tableAt + 1, tableCopyAt + 1, 100, CHECKPOINT_AT), (path) => {
       const lines = formatFindings(Volume.check(path)).split('\n')
       assert.match(
         lines[0]!,
@@ -404,7 +436,7 @@ describe('check of an open volume', () => {
       damage(first)
       assert.deepEqual(volume.check(), [])
       damage(superblockCopyAt)
-      damage(anchorCopyAt)
+      damage(checkpointCopyAt)
       volume.checkpoint()
       damage(tableCopyAt)
       assert.deepEqual(codesOf(volume.check()), ['superblock-damaged', 'slot-damaged'])

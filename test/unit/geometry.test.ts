@@ -3,8 +3,8 @@ import { describe, it } from 'node:test'
 import { GIB, KIB, MIB, PAGE_BYTES, TIB } from '../../src/base/units.js'
 import { CHUNK_SLOT, SLOTS_MAX } from '../../src/layout/chunk-slot.js'
 import {
-  ANCHOR_AT,
   bytesToGranules,
+  CHECKPOINT_AT,
   extentEnd,
   type Geometry,
   GRANULE_BYTES_MAX,
@@ -35,11 +35,11 @@ function check(g: Geometry, alignBytes: number): void {
   const tableBytes = slots * CHUNK_SLOT.bytes
   const areas: [name: string, at: number, bytes: number, align: number][] = [
     ['superblock', SUPERBLOCK_AT, PAGE_BYTES, PAGE_BYTES],
-    ['anchor', ANCHOR_AT, PAGE_BYTES, PAGE_BYTES],
+    ['checkpoint header', CHECKPOINT_AT, PAGE_BYTES, PAGE_BYTES],
     ['table', firstAt, tableBytes, g.granuleBytes],
     ['log', g.logAt, g.logBytes, g.granuleBytes],
     ['table copy', secondAt, tableBytes, g.granuleBytes],
-    ['anchor copy', g.anchorCopyAt, PAGE_BYTES, PAGE_BYTES],
+    ['checkpoint header copy', g.checkpointCopyAt, PAGE_BYTES, PAGE_BYTES],
     ['superblock copy', g.superblockCopyAt, PAGE_BYTES, PAGE_BYTES],
   ]
   let end = 0
@@ -55,7 +55,7 @@ function check(g: Geometry, alignBytes: number): void {
   assert.equal(g.sizeBytes % alignBytes, 0)
   assert.equal(g.dataAt, Math.max(2 * PAGE_BYTES, g.granuleBytes))
   assert.equal(granuleToOffset(g, g.granules), g.tailAt)
-  assert.ok(g.tailAt <= g.anchorCopyAt && g.anchorCopyAt - g.tailAt < g.granuleBytes)
+  assert.ok(g.tailAt <= g.checkpointCopyAt && g.checkpointCopyAt - g.tailAt < g.granuleBytes)
   assert.ok(g.granules <= GRANULES_MAX)
   // Slots for all granules, or so many that the table fits a small part of the volume.
   assert.equal(g.slots, slots)
@@ -129,7 +129,7 @@ describe('a new volume', () => {
       dataAt: 8 * KIB,
       granules: 254,
       tailAt: MIB - 8 * KIB,
-      anchorCopyAt: MIB - 8 * KIB,
+      checkpointCopyAt: MIB - 8 * KIB,
       superblockCopyAt: MIB - 4 * KIB,
     })
     assert.deepEqual(metadataRuns(g), [
@@ -258,7 +258,7 @@ describe('the geometry of a shape', () => {
       dataAt: 2 * G,
       granules: 1022,
       tailAt: 1022 * G,
-      anchorCopyAt: 1022 * G,
+      checkpointCopyAt: 1022 * G,
       superblockCopyAt: 1023 * G,
     })
     assert.deepEqual(geometryFor(GROWN), geometryOf(GROWN))
@@ -348,7 +348,7 @@ describe('the geometry of a shape', () => {
     ['a log between granules', { ...large(32), logAt: GIB + G }],
     ['a log nowhere', { logAt: INFINITE }],
     ['a log in the superblock', { logAt: 0, ...extents(TWO) }],
-    ['a log in the anchor', { logAt: G, ...extents(TWO) }],
+    ['a log in the checkpoint header', { logAt: G, ...extents(TWO) }],
     ['a log in the tail', { logAt: 1022 * G }],
     ['a log into the tail', { logAt: 1007 * G, ...extents(TWO) }],
     ['a log behind the volume', { logAt: 2000 * G }],
@@ -367,7 +367,7 @@ describe('the geometry of a shape', () => {
     ['a first copy nowhere', extents(ONE, { ...TWO, firstAt: INFINITE })],
     ['a second copy nowhere', extents(ONE, { ...TWO, secondAt: INFINITE })],
     ['a first copy in the superblock', extents(ONE, { ...TWO, firstAt: 0 })],
-    ['a second copy in the anchor', extents(ONE, { ...TWO, secondAt: G })],
+    ['a second copy in the checkpoint header', extents(ONE, { ...TWO, secondAt: G })],
     ['a second copy in the tail', extents(ONE, { ...TWO, secondAt: 1022 * G })],
     ['a second copy into the tail', extents({ ...ONE, secondAt: 1021 * G }, TWO)],
     ['a second copy behind the volume', extents({ ...ONE, secondAt: 1024 * G }, TWO)],

@@ -369,7 +369,7 @@ describe('a heap', () => {
     const writer = openSimulated(media)
     const object = writer.heap('h').allocate(64)
     writer.heap('h').setRoot(object)
-    media.unsettled()
+    media.volatileUnits()
     const reader = openSimulated(new SimulatedMedia('page', media.durable), true)
     const heap = reader.heap('h')
     assert.equal(heap.root, object)

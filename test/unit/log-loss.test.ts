@@ -1,6 +1,6 @@
 /**
  * What was durable in the log and cannot be reached: a record is damaged, says what none can say, or the
- * log was overwritten. None of that is mended without a word; what stands before it can be read, and the
+ * log was overwritten. None of that is repaired without a word; what stands before it can be read, and the
  * rest be given up.
  */
 import assert from 'node:assert/strict'
@@ -9,8 +9,8 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { type FindingCode, formatFindings, Volume } from 'plinth'
 import { crc32c } from '../../src/base/checksum.js'
-import { decodeAnchor } from '../../src/layout/anchor.js'
-import { ANCHOR_AT, planGeometry } from '../../src/layout/geometry.js'
+import { decodeCheckpoint } from '../../src/layout/checkpoint-header.js'
+import { CHECKPOINT_AT, planGeometry } from '../../src/layout/geometry.js'
 import { volumeSeed } from '../../src/layout/superblock.js'
 import { recordSeed } from '../../src/log/log.js'
 import { plinth } from '../support/cli.js'
@@ -39,7 +39,10 @@ function crashed<T>(
     volume.transact((tx) => tx.setUint32(volume.chunk('a'), 8, 2))
     const image = Uint8Array.from(fs.readFileSync(open))
     volume.close()
-    const { head } = decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), seedOf(image))!
+    const { head } = decodeCheckpoint(
+      image.subarray(CHECKPOINT_AT, CHECKPOINT_AT + 64),
+      seedOf(image),
+    )!
     damage(image, head)
     fs.writeFileSync(path, image)
     return body(path)
@@ -60,9 +63,12 @@ function forgeThird(image: Uint8Array, head: number): void {
   const at = logAt + head + 2 * BLOCK
   const view = new DataView(image.buffer, at)
   view.setUint32(24, 0, true)
-  const { epoch } = decodeAnchor(image.subarray(ANCHOR_AT, ANCHOR_AT + 64), seedOf(image))!
+  const { logSalt } = decodeCheckpoint(
+    image.subarray(CHECKPOINT_AT, CHECKPOINT_AT + 64),
+    seedOf(image),
+  )!
   const end = at + view.getUint32(4, true)
-  view.setUint32(0, crc32c(recordSeed(seedOf(image), epoch), image, at + 4, end), true)
+  view.setUint32(0, crc32c(recordSeed(seedOf(image), logSalt), image, at + 4, end), true)
 }
 
 describe('a log whose records behind a damage were durable', () => {
@@ -92,7 +98,7 @@ describe('a log whose records behind a damage were durable', () => {
 
         const plan = Volume.repair(path, { dropDamaged: true })
         assert.ok(plan.fixes.length > 0 && plan.fixes.every(({ drops }) => drops))
-        assert.match(plan.fixes[0]!.message, /from position \d+ on is lost \(2 whole records/)
+        assert.match(plan.fixes[0]!.message, /from LSN \d+ on is lost \(2 whole records/)
         const { remaining } = Volume.repair(path, { dropDamaged: true, dryRun: false })
         assert.deepEqual(
           remaining.filter(({ severity }) => severity !== 'info'),
@@ -124,7 +130,7 @@ describe('a log whose records behind a damage were durable', () => {
   })
 
   /** The table was evicted from the cache, or written by a checkpoint that a crash cut: it is ahead of what is left of the log. */
-  test('slots that are newer than what is left of the log are turned back', () => {
+  test('slots that are newer than what is left of the log are rolled back', () => {
     const renamed = (image: Uint8Array, head: number) => {
       damageThird(image, head)
       // Slot 1 (`b`), a version newer than its record.
@@ -155,11 +161,11 @@ describe('a log whose records behind a damage were durable', () => {
         assert.equal(plinth([command!, path, ...rest]).code, 3, command)
         const { code, err } = plinth([command!, path, ...rest, '--salvage'])
         assert.equal(code, 0, err)
-        assert.match(err, /salvaged: the log cannot be read from position \d+ on \(2 whole records/)
+        assert.match(err, /salvaged: the log cannot be read from LSN \d+ on \(2 whole records/)
       }
       assert.match(plinth(['check', path]).out, /repair \S+ --drop-damaged/)
-      const mended = plinth(['repair', path, '--drop-damaged', '--apply', '--force'])
-      assert.match(mended.out, /zeroed: what was committed from position/)
+      const repaired = plinth(['repair', path, '--drop-damaged', '--apply', '--force'])
+      assert.match(repaired.out, /zeroed: what was committed from LSN/)
       assert.equal(plinth(['ls', path]).code, 0)
     })
   })
@@ -231,7 +237,7 @@ describe('a log that was overwritten', () => {
   })
 
   test('a lost sector of the head does not put the log in doubt', () => {
-    for (const at of [0, ANCHOR_AT, tableAt]) {
+    for (const at of [0, CHECKPOINT_AT, tableAt]) {
       crashed(
         (image) => image.fill(0, at, at + 512),
         (path) => {

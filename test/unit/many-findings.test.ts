@@ -1,5 +1,5 @@
 /**
- * A volume with very much wrong: 640 000 findings were listed one by one, and mended one by one. Slots side by side
+ * A volume with very much wrong: 640 000 findings were listed one by one, and repaired one by one. Slots side by side
  * are one finding, beyond a number of them the rest is one, and check and repair read what is there a
  * fixed number of times.
  */
@@ -11,14 +11,14 @@ import { checkDevice } from '../../src/check/check.js'
 import { FINDINGS_MAX } from '../../src/check/finding.js'
 import type { Readable } from '../../src/check/inspection.js'
 import { Device } from '../../src/device/device.js'
-import { ANCHOR_STATE, encodeAnchor } from '../../src/layout/anchor.js'
+import { CHECKPOINT_STATE, encodeCheckpoint } from '../../src/layout/checkpoint-header.js'
 import {
   CHUNK_SLOT,
   CHUNK_STATE,
   chunkSlotSeed,
   encodeChunkSlot,
 } from '../../src/layout/chunk-slot.js'
-import { ANCHOR_AT, geometryOf, planGeometry } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT, geometryOf, planGeometry } from '../../src/layout/geometry.js'
 import {
   encodeSuperblock,
   FORMAT_VERSION,
@@ -43,7 +43,7 @@ const geometry = geometryOf({
     return { slots, firstAt: plan.dataAt + at, secondAt: plan.tailAt - tableBytes + at }
   }),
 })!
-const { sizeBytes, anchorCopyAt, superblockCopyAt, logBytes } = geometry
+const { sizeBytes, checkpointCopyAt, superblockCopyAt, logBytes } = geometry
 /** First granule behind the log. */
 const START = (logAt + logBytes) / geometry.granuleBytes
 const WINDOW = MIB / SLOT
@@ -73,12 +73,12 @@ function writeImage(path: string, damage: (first: Uint8Array, second: Uint8Array
   const growth = { sequence: 1, maxBytes: 0, growBytes: 0, flags: 0, devices: 1, device: 0 }
   const superblock = { ...shapeFields(geometry), ...growth, uuid, label, created: 0 }
   const own = { version: FORMAT_VERSION, incompatible: 0, readOnlyCompatible: 0, compatible: 0 }
-  const open = { epoch: 1, sequence: 1, head: 0, slotsUsed: SLOTS, holes: 0 }
+  const open = { logSalt: 1, sequence: 1, head: 0, slotsUsed: SLOTS, holes: 0 }
   for (const [copy, at] of [0, superblockCopyAt].entries()) {
     write(at, encodeSuperblock({ ...superblock, ...own, copy }))
   }
-  for (const at of [ANCHOR_AT, anchorCopyAt]) {
-    write(at, encodeAnchor({ ...open, state: ANCHOR_STATE.CLOSED }, seed))
+  for (const at of [CHECKPOINT_AT, checkpointCopyAt]) {
+    write(at, encodeCheckpoint({ ...open, state: CHECKPOINT_STATE.CLOSED }, seed))
   }
   let first = 0
   for (const { slots, firstAt, secondAt } of geometry.extents) {
@@ -159,7 +159,7 @@ describe('a volume with very much wrong', () => {
             found.reduce((sum, { count = 1 }) => sum + count, 0),
             slots,
           )
-          // Both tables, the log, superblocks and anchors, and twice their pages for who has the device.
+          // Both tables, the log, superblocks and checkpoint headers, and twice their pages for who has the device.
           const once = read
           assert.ok(once >= 2 * tableBytes + logBytes && once < 4 * tableBytes + logBytes + MIB)
           read = 0

@@ -3,11 +3,11 @@ import { describe, it } from 'node:test'
 import { Revocations } from '../../src/log/revocations.js'
 import { seeded } from '../support/random.js'
 
-/** What a record at `position` may still write of a stretch of `width` cells: `x` may, `.` may not. */
-function written(revocations: Revocations, position: number, from: number, length: number): string {
+/** What a record at `lsn` may still write of a stretch of `width` cells: `x` may, `.` may not. */
+function written(revocations: Revocations, lsn: number, from: number, length: number): string {
   const cells = Array.from({ length }, () => '.')
   let end = 0
-  revocations.pieces(from, length, position, (skip, count) => {
+  revocations.pieces(from, length, lsn, (skip, count) => {
     assert.ok(count > 0 && skip >= end && skip + count <= length, 'pieces in order and within')
     end = skip + count
     cells.fill('x', skip, end)
@@ -15,20 +15,20 @@ function written(revocations: Revocations, position: number, from: number, lengt
   return cells.join('')
 }
 
-/** Revocations from a picture: line n revokes at position n what it has as `#`. */
+/** Revocations from a picture: line n revokes at LSN n what it has as `#`. */
 function of(lines: readonly string[], shift = 0): Revocations {
   const revocations = new Revocations()
-  lines.forEach((line, position) => {
+  lines.forEach((line, lsn) => {
     for (const { index, 0: run } of line.matchAll(/#+/g)) {
-      revocations.add(shift + index, run.length, position)
+      revocations.add(shift + index, run.length, lsn)
     }
   })
-  revocations.settle()
+  revocations.cut()
   return revocations
 }
 
 describe('revocations', () => {
-  const cases: [what: string, lines: string[], position: number, written: string][] = [
+  const cases: [what: string, lines: string[], lsn: number, written: string][] = [
     ['none', ['        '], 0, 'xxxxxxxx'],
     ['of the record itself', ['  ####  '], 0, 'xx....xx'],
     ['later ones', ['', '  ####  '], 0, 'xx....xx'],
@@ -51,11 +51,11 @@ describe('revocations', () => {
     ['the same twice, seen after', ['  ####  ', '  ####  ', ''], 2, 'xxxxxxxx'],
     ['many cuts', ['# # # # ', ' # # # #', '  ##    ', ''], 1, 'x...x.x.'],
   ]
-  for (const [what, lines, position, expected] of cases) {
-    it(`${what}: ${lines.map((line) => `[${line}]`).join(' ')} at ${position}`, () => {
-      assert.equal(written(of(lines), position, 0, 8), expected)
+  for (const [what, lines, lsn, expected] of cases) {
+    it(`${what}: ${lines.map((line) => `[${line}]`).join(' ')} at ${lsn}`, () => {
+      assert.equal(written(of(lines), lsn, 0, 8), expected)
       // Far out on the device all is the same.
-      assert.equal(written(of(lines, 2 ** 52), position, 2 ** 52, 8), expected)
+      assert.equal(written(of(lines, 2 ** 52), lsn, 2 ** 52, 8), expected)
     })
   }
 
@@ -74,24 +74,24 @@ describe('revocations', () => {
         const last = new Int32Array(width).fill(-1)
         const revocations = new Revocations()
         const count = random.below(30)
-        for (let position = 0; position < count; position++) {
+        for (let lsn = 0; lsn < count; lsn++) {
           // A record may free several chunks.
           for (let n = random.between(1, 2); n > 0; n--) {
             const from = random.below(width)
             const length = random.between(1, width - from)
-            revocations.add(from, length, position)
-            last.fill(position, from, from + length)
+            revocations.add(from, length, lsn)
+            last.fill(lsn, from, from + length)
           }
         }
-        revocations.settle()
+        revocations.cut()
         for (let look = 0; look < 20; look++) {
-          const position = random.below(count + 1)
+          const lsn = random.below(count + 1)
           const from = random.below(width)
           const length = random.between(1, width - from)
           const expected = Array.from(last.subarray(from, from + length), (at) =>
-            at < position ? 'x' : '.',
+            at < lsn ? 'x' : '.',
           ).join('')
-          assert.equal(written(revocations, position, from, length), expected)
+          assert.equal(written(revocations, lsn, from, length), expected)
         }
       }
     })

@@ -205,7 +205,7 @@ describe('of two copies', () => {
   /** First and second copy, each as a change of the volume's own, or damaged. */
   type Copy = Partial<Superblock> | 'damaged'
   const foreign = { uuid: new Uint8Array(16).fill(9) }
-  const cases: [what: string, first: Copy, second: Copy, counts: number, healable: boolean][] = [
+  const cases: [what: string, first: Copy, second: Copy, counts: number, repairable: boolean][] = [
     ['the same', { sequence: 5 }, { sequence: 5 }, 5, false],
     ['a later second', { sequence: 5 }, { sequence: 6 }, 6, true],
     ['a later first', { sequence: 6 }, { sequence: 5 }, 6, true],
@@ -213,7 +213,7 @@ describe('of two copies', () => {
     ['a damaged second', { sequence: 5 }, 'damaged', 5, true],
     ['another volume behind it', { sequence: 5 }, { ...foreign, sequence: 6 }, 5, true],
   ]
-  for (const [what, first, second, counts, healable] of cases) {
+  for (const [what, first, second, counts, repairable] of cases) {
     it(`${what}: ${counts} counts`, () => {
       const image = makeImage()
       const end = image.length - PAGE_BYTES
@@ -227,8 +227,8 @@ describe('of two copies', () => {
         sizeBytes: image.length,
         read: (from: number, length: number) => image.slice(from, from + length),
       }
-      const { superblock, isHealable } = findSuperblock(device, 'device', false)
-      assert.deepEqual([superblock.sequence, isHealable], [counts, healable])
+      const { superblock, isRepairable } = findSuperblock(device, 'device', false)
+      assert.deepEqual([superblock.sequence, isRepairable], [counts, repairable])
       assert.deepEqual(superblock.uuid, own.uuid)
     })
   }

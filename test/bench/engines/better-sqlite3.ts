@@ -1,6 +1,6 @@
 /**
  * better-sqlite3 (SQLite). With a write-ahead log and `synchronous = FULL` each commit waits for one fsync of the log; every
- * 1000 pages of log the pages are written home and flushed.
+ * 1000 pages of log the pages are written in place and flushed.
  *
  * One table without a row number beside the key, prepared statements, a cache that holds all pages, reads by mmap.
  * `locking_mode = EXCLUSIVE` saves the locks between processes, as plinth has the device for itself too. It has no

@@ -1,28 +1,28 @@
 /** Of a state: what is in it stays until `drop`. */
 export interface Hold {
-  readonly epoch: number
+  readonly version: number
   /** The state was that of a transaction which was rolled back. */
   readonly isLost: boolean
   drop(): void
 }
 
-/** Which states of the map somebody holds, by epoch: what they see must stay. */
-export class Holds {
+/** Which states of the map somebody holds, by version: what they see must stay. */
+export class SnapshotTracker {
   /** Of states that only the transaction under way has. */
   readonly #within: { isLost: boolean }[] = []
 
-  /** How many hold each epoch; ascending. */
+  /** How many hold each version; ascending. */
   readonly #counts = new Map<number, number>()
 
-  /** Of an epoch that is held already, or of one later than all. */
-  take(epoch: number): void {
-    this.#counts.set(epoch, (this.#counts.get(epoch) ?? 0) + 1)
+  /** Of a version that is held already, or of one later than all. */
+  take(version: number): void {
+    this.#counts.set(version, (this.#counts.get(version) ?? 0) + 1)
   }
 
-  drop(epoch: number): void {
-    const count = this.#counts.get(epoch)!
-    if (count === 1) this.#counts.delete(epoch)
-    else this.#counts.set(epoch, count - 1)
+  drop(version: number): void {
+    const count = this.#counts.get(version)!
+    if (count === 1) this.#counts.delete(version)
+    else this.#counts.set(version, count - 1)
   }
 
   get within(): number {
@@ -46,14 +46,14 @@ export class Holds {
 
   /** Infinity for none. */
   get oldest(): number {
-    for (const epoch of this.#counts.keys()) return epoch
+    for (const version of this.#counts.keys()) return version
     return Number.POSITIVE_INFINITY
   }
 
   /** 0 for none. */
   get newest(): number {
     let newest = 0
-    for (const epoch of this.#counts.keys()) newest = epoch
+    for (const version of this.#counts.keys()) newest = version
     return newest
   }
 }

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { Volume } from 'plinth'
-import { ANCHOR_AT } from '../../src/layout/geometry.js'
+import { CHECKPOINT_AT } from '../../src/layout/geometry.js'
 import { decodeSuperblock } from '../../src/layout/superblock.js'
 import { hashOf, inMemory, MIB, readDevice, tmpfsPage } from '../support/devices.js'
 import { placesOf } from '../support/places.js'
@@ -11,9 +11,9 @@ import { damage, geometry, gone, LABEL_AT, superblock, volume } from '../support
 
 const { tableAt, tableCopyAt, tableBytes } = placesOf(geometry)
 
-describe('damage that a second copy heals', { skip: tmpfsPage.skip }, () => {
+describe('damage that a second copy repairs', { skip: tmpfsPage.skip }, () => {
   const copyAt = geometry.superblockCopyAt
-  const cases: [what: string, change: (image: Uint8Array) => void, healed: number][] = [
+  const cases: [what: string, change: (image: Uint8Array) => void, repaired: number][] = [
     ['nothing', () => {}, 0],
     ['the first superblock damaged', damage(LABEL_AT), 1],
     ['the first superblock gone', gone([0, 4096]), 1],
@@ -21,8 +21,8 @@ describe('damage that a second copy heals', { skip: tmpfsPage.skip }, () => {
     ['the second superblock gone', gone([copyAt, MIB]), 1],
     ['the second superblock over the first', (image) => image.copyWithin(0, copyAt), 1],
     ['the first superblock over the second', (image) => image.copyWithin(copyAt, 0, 4096), 1],
-    ['the first anchor damaged', damage(ANCHOR_AT), 1],
-    ['the second anchor damaged', damage(geometry.anchorCopyAt + 20), 1],
+    ['the first checkpoint header damaged', damage(CHECKPOINT_AT), 1],
+    ['the second checkpoint header damaged', damage(geometry.checkpointCopyAt + 20), 1],
     ['a slot of the first table damaged', damage(tableAt + 128 + 4), 1],
     [
       'a slot of the second table gone',
@@ -32,7 +32,7 @@ describe('damage that a second copy heals', { skip: tmpfsPage.skip }, () => {
     ['the first table gone', (image) => image.fill(0, tableAt, tableAt + tableBytes), 2],
     ['all of the tail gone', (image) => image.fill(0, tableCopyAt), 4],
   ]
-  for (const [what, change, healed] of cases) {
+  for (const [what, change, repaired] of cases) {
     it(what, () => {
       inMemory((folder) => {
         const path = join(folder, 'device')
@@ -50,11 +50,11 @@ describe('damage that a second copy heals', { skip: tmpfsPage.skip }, () => {
         } finally {
           reader.close()
         }
-        assert.equal(hashOf(path), before, 'a reader heals nothing')
-        for (const expected of [healed, 0]) {
+        assert.equal(hashOf(path), before, 'a reader repairs nothing')
+        for (const expected of [repaired, 0]) {
           const each = Volume.open(path)
           try {
-            assert.equal(each.recovery.healed, expected)
+            assert.equal(each.recovery.repaired, expected)
             assert.deepEqual(each.chunks(), chunks)
           } finally {
             each.close()

@@ -1,29 +1,29 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { Home } from '../../src/log/home.js'
+import { DirtyUnits } from '../../src/log/dirty-units.js'
 import { type Granularity, type Mapping, Media } from '../../src/media/media.js'
 import { Staging } from '../../src/media/staging.js'
 import { seeded } from '../support/random.js'
 
-/** Media that only remember what was written home. */
+/** Media that only remember what was written in place. */
 class Recorder extends Media {
   readonly granularity: Granularity = 'cache-line'
   readonly sizeBytes = 2 ** 40
   readonly appendBytes = 64
-  readonly pendingUnitsMax = 65536
+  readonly dirtyUnitsMax = 65536
   readonly sharesFences = false
-  readonly unitShift: number
+  readonly dirtyUnitShift: number
   written: string[] = []
   calls = 0
 
-  constructor(unitShift: number) {
+  constructor(dirtyUnitShift: number) {
     super()
-    this.unitShift = unitShift
+    this.dirtyUnitShift = dirtyUnitShift
   }
 
   map(offset: number, length: number): Mapping {
     const slot = this.freeSlot()
-    const mapping = { slot, offset, length, bytes: new Uint8Array(0), pending: undefined }
+    const mapping = { slot, offset, length, bytes: new Uint8Array(0), dirty: undefined }
     this.mappings[slot] = mapping
     return mapping
   }
@@ -32,7 +32,7 @@ class Recorder extends Media {
     this.mappings[mapping.slot] = undefined
   }
 
-  persistUnits(list: Uint32Array, count: number): void {
+  persistDirtyUnits(list: Uint32Array, count: number): void {
     this.calls++
     for (let i = 0; i < count; i++) this.written.push(`${list[2 * i]}:${list[2 * i + 1]}`)
   }
@@ -51,7 +51,7 @@ class Recorder extends Media {
 const LINE = 6
 const PAGE = 12
 
-describe('home places that wait for a checkpoint', () => {
+describe('in-place locations that wait for a checkpoint', () => {
   const cases: [shift: number, offset: number, length: number, units: number[]][] = [
     [LINE, 0, 1, [0]],
     [LINE, 63, 1, [0]],
@@ -67,37 +67,37 @@ describe('home places that wait for a checkpoint', () => {
   for (const [shift, offset, length, units] of cases) {
     it(`${length} bytes at ${offset} are units ${units} of ${2 ** shift}`, () => {
       const media = new Recorder(shift)
-      const home = new Home(media)
+      const dirtyUnits = new DirtyUnits(media)
       const mapping = media.map(0, 2 ** 32)
-      home.mark(mapping, offset, length)
-      home.mark(mapping, offset, length)
-      assert.equal(home.units, units.length)
-      assert.equal(home.hasPending(mapping), true)
-      assert.equal(home.isPending(mapping, offset, length), true)
-      assert.equal(home.isPending(mapping, offset, 0), false)
+      dirtyUnits.mark(mapping, offset, length)
+      dirtyUnits.mark(mapping, offset, length)
+      assert.equal(dirtyUnits.count, units.length)
+      assert.equal(dirtyUnits.hasDirty(mapping), true)
+      assert.equal(dirtyUnits.isDirty(mapping, offset, length), true)
+      assert.equal(dirtyUnits.isDirty(mapping, offset, 0), false)
       const first = units[0]! * 2 ** shift
-      if (first > 0) assert.equal(home.isPending(mapping, first - 1, 1), false)
-      home.persist()
+      if (first > 0) assert.equal(dirtyUnits.isDirty(mapping, first - 1, 1), false)
+      dirtyUnits.persist()
       assert.deepEqual(
         media.written,
         units.map((unit) => `${mapping.slot}:${unit}`),
       )
-      assert.equal(home.hasPending(mapping), false)
-      assert.equal(home.units, 0)
-      home.persist()
-      assert.equal(media.calls, 1, 'with nothing pending nothing is asked of the media')
+      assert.equal(dirtyUnits.hasDirty(mapping), false)
+      assert.equal(dirtyUnits.count, 0)
+      dirtyUnits.persist()
+      assert.equal(media.calls, 1, 'with nothing dirty nothing is asked of the media')
     })
   }
 
   it('marks the targets of a record', () => {
     const media = new Recorder(LINE)
-    const home = new Home(media)
+    const dirtyUnits = new DirtyUnits(media)
     const [a, b] = [media.map(0, 4096), media.map(4096, 4096)]
     const staging = new Staging()
     staging.target(a.slot, 0, 16, 8)
     staging.target(b.slot, 100, 16, 100)
-    home.markTargets(staging)
-    home.persist()
+    dirtyUnits.markTargets(staging)
+    dirtyUnits.persist()
     assert.deepEqual(media.written, ['0:0', '1:1', '1:2', '1:3'])
   })
 
@@ -105,12 +105,12 @@ describe('home places that wait for a checkpoint', () => {
     // Recovery's own bookkeeping once left bits that hid later changes from the checkpoints of the log.
     const media = new Recorder(LINE)
     const mapping = media.map(0, 4096)
-    const first = new Home(media)
+    const first = new DirtyUnits(media)
     first.mark(mapping, 0, 64)
     first.persist()
     first.mark(mapping, 128, 64)
-    const second = new Home(media)
-    assert.equal(second.hasPending(mapping), false)
+    const second = new DirtyUnits(media)
+    assert.equal(second.hasDirty(mapping), false)
     media.written = []
     second.mark(mapping, 0, 64)
     second.mark(mapping, 128, 64)
@@ -118,7 +118,7 @@ describe('home places that wait for a checkpoint', () => {
     assert.deepEqual(media.written, ['0:0', '0:2'])
     second.mark(mapping, 0, 64)
     second.forget(mapping)
-    assert.equal(second.hasPending(mapping), false)
+    assert.equal(second.hasDirty(mapping), false)
   })
 
   for (const [what, marks] of [
@@ -127,24 +127,24 @@ describe('home places that wait for a checkpoint', () => {
   ] as const) {
     it(`${what}: a checkpoint keeps the bitmap, the second without a mark drops it`, () => {
       const media = new Recorder(LINE)
-      const home = new Home(media)
+      const dirtyUnits = new DirtyUnits(media)
       const mapping = media.map(0, 1024 * 64)
       const mark = () => {
-        for (let unit = 0; unit < marks; unit++) home.mark(mapping, unit * 64, 64)
+        for (let unit = 0; unit < marks; unit++) dirtyUnits.mark(mapping, unit * 64, 64)
       }
       mark()
-      const { pending } = mapping
-      assert.deepEqual([pending!.units, home.hasPending(mapping)], [marks, true])
-      home.persist()
-      assert.equal(mapping.pending, pending)
-      assert.ok(pending!.bits.every((word) => word === 0))
-      assert.deepEqual([pending!.units, home.hasPending(mapping)], [0, false])
+      const { dirty } = mapping
+      assert.deepEqual([dirty!.units, dirtyUnits.hasDirty(mapping)], [marks, true])
+      dirtyUnits.persist()
+      assert.equal(mapping.dirty, dirty)
+      assert.ok(dirty!.bits.every((word) => word === 0))
+      assert.deepEqual([dirty!.units, dirtyUnits.hasDirty(mapping)], [0, false])
       mark()
-      home.persist()
-      assert.equal(mapping.pending, pending)
+      dirtyUnits.persist()
+      assert.equal(mapping.dirty, dirty)
       assert.equal(media.written.length, 2 * marks)
-      home.persist()
-      assert.equal(mapping.pending, undefined)
+      dirtyUnits.persist()
+      assert.equal(mapping.dirty, undefined)
     })
   }
 
@@ -157,10 +157,10 @@ describe('home places that wait for a checkpoint', () => {
         [PAGE, 100],
       ] as const) {
         const media = new Recorder(shift)
-        const home = new Home(media)
+        const dirtyUnits = new DirtyUnits(media)
         const unitBytes = 2 ** shift
         const open: (Mapping | undefined)[] = []
-        const pending = new Set<string>()
+        const dirty = new Set<string>()
         for (let step = 0; step < 20_000; step++) {
           const at = random.below(6)
           const mapping = open[at]
@@ -173,30 +173,29 @@ describe('home places that wait for a checkpoint', () => {
           const what = random.below(100)
           if (mapping === undefined) open[at] = media.map(0, units * unitBytes)
           else if (what < 60) {
-            home.mark(mapping, offset, length)
-            for (const unit of touched) pending.add(unit)
+            dirtyUnits.mark(mapping, offset, length)
+            for (const unit of touched) dirty.add(unit)
           } else if (what < 95) {
             assert.equal(
-              home.isPending(mapping, offset, length),
-              touched.some((unit) => pending.has(unit)),
+              dirtyUnits.isDirty(mapping, offset, length),
+              touched.some((unit) => dirty.has(unit)),
             )
             assert.equal(
-              home.hasPending(mapping),
-              [...pending].some((unit) => unit.startsWith(`${mapping.slot}:`)),
+              dirtyUnits.hasDirty(mapping),
+              [...dirty].some((unit) => unit.startsWith(`${mapping.slot}:`)),
             )
           } else if (what < 98) {
             // Its chunk is freed; the slot is taken by the next mapping.
-            home.forget(mapping)
+            dirtyUnits.forget(mapping)
             media.unmap(mapping)
             open[at] = undefined
-            for (const unit of pending)
-              if (unit.startsWith(`${mapping.slot}:`)) pending.delete(unit)
+            for (const unit of dirty) if (unit.startsWith(`${mapping.slot}:`)) dirty.delete(unit)
           } else {
             media.written = []
-            home.persist()
+            dirtyUnits.persist()
             assert.equal(new Set(media.written).size, media.written.length, 'each unit once')
-            assert.deepEqual(new Set(media.written), pending)
-            pending.clear()
+            assert.deepEqual(new Set(media.written), dirty)
+            dirty.clear()
           }
         }
       }

@@ -1,10 +1,10 @@
 /**
- * Which home places hold logged changes that no checkpoint has made durable yet.
+ * Which in-place locations hold logged changes that no checkpoint has made durable yet.
  *
- *   commit ──mark──▶ pending ──persist (checkpoint)──▶ home places durable, log space free
+ *   commit ──mark──▶ dirty ──persist (checkpoint)──▶ in-place locations durable, log space free
  *                       └────forget (mapping is gone, its chunk freed)
  *
- * A pending unit is one bit in its mapping and one pair in a list. `forget` drops the bits and leaves
+ * A dirty unit is one bit in its mapping and one pair in a list. `forget` drops the bits and leaves
  * the pairs; only when it was called does `persist` look at each pair whether it is stale. Bitmaps
  * are kept, so that a checkpoint makes no garbage; those without a bit since the one before go.
  *
@@ -13,7 +13,7 @@
  *   - media have one of these at a time: recovery's ends where that of the log begins.
  */
 import { assert } from '../base/assert.js'
-import type { Mapping, Media, Pending } from '../media/media.js'
+import type { DirtyBits, Mapping, Media } from '../media/media.js'
 import { type Staging, TARGET_WORDS } from '../media/staging.js'
 
 const PAIRS_FIRST = 256
@@ -21,7 +21,7 @@ const NO_BITS: Uint32Array = new Uint32Array(0)
 /** Clearing a bit by its pair takes as long as clearing so many words at once. */
 const WORDS_A_PAIR = 32
 
-export class Home {
+export class DirtyUnits {
   readonly #media: Media
   readonly #shift: number
   /** Pairs of (slot, unit). */
@@ -33,17 +33,17 @@ export class Home {
 
   constructor(media: Media) {
     this.#media = media
-    this.#shift = media.unitShift
+    this.#shift = media.dirtyUnitShift
     // What another one has left would hide marks: it knows of them, and this one would not list them.
-    for (const mapping of media.mappings) if (mapping !== undefined) mapping.pending = undefined
+    for (const mapping of media.mappings) if (mapping !== undefined) mapping.dirty = undefined
   }
 
   /** Units marked since the last checkpoint, stale ones included. */
-  get units(): number {
+  get count(): number {
     return this.#words / 2
   }
 
-  /** Marks the home places of a record. */
+  /** Marks the in-place locations of a record. */
   markTargets(staging: Staging): void {
     const { targets, targetCount } = staging
     for (let at = 0; at < targetCount * TARGET_WORDS; at += TARGET_WORDS) {
@@ -51,7 +51,7 @@ export class Home {
     }
   }
 
-  /** Stores bytes in their home place and marks it. */
+  /** Stores bytes in their in-place location and marks it. */
   store(mapping: Mapping, offset: number, bytes: Uint8Array): void {
     this.#media.store(mapping, offset, bytes)
     this.mark(mapping, offset, bytes.length)
@@ -59,8 +59,8 @@ export class Home {
 
   mark(mapping: Mapping, offset: number, length: number): void {
     const shift = this.#shift
-    const pending = mapping.pending ?? this.#begin(mapping)
-    const { bits } = pending
+    const dirty = mapping.dirty ?? this.#begin(mapping)
+    const { bits } = dirty
     // Offsets reach 2^32: `>>>` makes them unsigned, and length >= 1.
     const last = (offset + length - 1) >>> shift
     for (let unit = offset >>> shift; unit <= last; unit++) {
@@ -69,7 +69,7 @@ export class Home {
       const bit = 1 << (unit & 31)
       if ((before & bit) !== 0) continue
       bits[word] = before | bit
-      pending.units++
+      dirty.units++
       const at = this.#words
       if (at === this.#list.length) this.#grow()
       this.#list[at] = mapping.slot
@@ -78,12 +78,12 @@ export class Home {
     }
   }
 
-  #begin(mapping: Mapping): Pending {
+  #begin(mapping: Mapping): DirtyBits {
     const bits = new Uint32Array(Math.ceil(mapping.length / 2 ** this.#shift / 32))
-    const pending = { bits, units: 0 }
-    mapping.pending = pending
+    const dirty = { bits, units: 0 }
+    mapping.dirty = dirty
     this.#marked.push(mapping)
-    return pending
+    return dirty
   }
 
   #grow(): void {
@@ -92,11 +92,11 @@ export class Home {
     this.#list = grown
   }
 
-  /** Whether a range touches a pending unit. */
-  isPending(mapping: Mapping, offset: number, length: number): boolean {
-    const { pending } = mapping
-    if (pending === undefined || length === 0) return false
-    const { bits } = pending
+  /** Whether a range touches a dirty unit. */
+  isDirty(mapping: Mapping, offset: number, length: number): boolean {
+    const { dirty } = mapping
+    if (dirty === undefined || length === 0) return false
+    const { bits } = dirty
     const last = (offset + length - 1) >>> this.#shift
     for (let unit = offset >>> this.#shift; unit <= last; unit++) {
       if ((bits[unit >>> 5]! & (1 << (unit & 31))) !== 0) return true
@@ -104,30 +104,30 @@ export class Home {
     return false
   }
 
-  /** Whether anything of a mapping is pending. */
-  hasPending(mapping: Mapping): boolean {
-    return mapping.pending !== undefined && mapping.pending.units > 0
+  /** Whether anything of a mapping is dirty. */
+  hasDirty(mapping: Mapping): boolean {
+    return mapping.dirty !== undefined && mapping.dirty.units > 0
   }
 
-  /** What was pending in a mapping need not reach the device: its chunk is freed. */
+  /** What was dirty in a mapping need not reach the device: its chunk is freed. */
   forget(mapping: Mapping): void {
-    if (mapping.pending === undefined) return
-    mapping.pending = undefined
+    if (mapping.dirty === undefined) return
+    mapping.dirty = undefined
     const at = this.#marked.indexOf(mapping)
     assert(at !== -1)
     this.#marked.splice(at, 1)
     this.#mayBeStale = true
   }
 
-  /** Writes every pending unit home and fences. */
+  /** Writes every dirty unit in place and fences. */
   persist(): void {
     this.#dropIdle()
     if (this.#mayBeStale || this.#isSparse()) this.#takeBits()
-    else for (let i = 0; i < this.#marked.length; i++) this.#marked[i]!.pending!.bits.fill(0)
+    else for (let i = 0; i < this.#marked.length; i++) this.#marked[i]!.dirty!.bits.fill(0)
     const pairs = this.#words / 2
     this.#words = 0
     this.#mayBeStale = false
-    if (pairs > 0) this.#media.persistUnits(this.#list, pairs)
+    if (pairs > 0) this.#media.persistDirtyUnits(this.#list, pairs)
   }
 
   /** Bitmaps without a bit since the last checkpoint go; the others begin to count anew. */
@@ -136,11 +136,11 @@ export class Home {
     let kept = 0
     for (let i = 0; i < marked.length; i++) {
       const mapping = marked[i]!
-      const pending = mapping.pending!
-      if (pending.units === 0) {
-        mapping.pending = undefined
+      const dirty = mapping.dirty!
+      if (dirty.units === 0) {
+        mapping.dirty = undefined
       } else {
-        pending.units = 0
+        dirty.units = 0
         marked[kept++] = mapping
       }
     }
@@ -150,7 +150,7 @@ export class Home {
   /** Whether the bits are few for the bitmaps that they are in. */
   #isSparse(): boolean {
     let words = 0
-    for (let i = 0; i < this.#marked.length; i++) words += this.#marked[i]!.pending!.bits.length
+    for (let i = 0; i < this.#marked.length; i++) words += this.#marked[i]!.dirty!.bits.length
     return words > (this.#words / 2) * WORDS_A_PAIR
   }
 
@@ -165,7 +165,7 @@ export class Home {
     for (let at = 0; at < words; at += 2) {
       if (list[at] !== slot) {
         slot = list[at]!
-        bits = mappings[slot]?.pending?.bits ?? NO_BITS
+        bits = mappings[slot]?.dirty?.bits ?? NO_BITS
       }
       const unit = list[at + 1]!
       const word = unit >>> 5

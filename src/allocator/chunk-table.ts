@@ -116,7 +116,7 @@ export class ChunkTable {
     if (granules === before) return
     this.granules.grow(granules)
     this.granules.release(before, granules - before)
-    this.#keepOut(before, granules - before)
+    this.#quarantine(before, granules - before)
   }
 
   /** The table has another extent: its geometry says how many slots there are. */
@@ -209,7 +209,7 @@ export class ChunkTable {
     this.#chunks = used.length
     this.#sortByPlace(used)
     this.#findFree(used, refuse)
-    this.#keepOut(0, geometry.granules)
+    this.#quarantine(0, geometry.granules)
     for (const [slot, from] of toRepair) repair(slot, from)
     return leftOut
   }
@@ -240,7 +240,7 @@ export class ChunkTable {
   }
 
   /** Of these granules, takes the free ones with known bad blocks for good. */
-  #keepOut(start: GranuleIndex, length: number): void {
+  #quarantine(start: GranuleIndex, length: number): void {
     const { geometry, badBlocks } = this.#places
     if (badBlocks.isEmpty) return
     const { granuleBytes } = geometry
@@ -489,7 +489,7 @@ export class ChunkTable {
   /** Gives slot, granules and name back: after its free is committed, or when a claim is cancelled. */
   release(slot: number): void {
     this.granules.release(this.#start[slot]!, this.#length[slot]!)
-    this.#keepOut(this.#start[slot]!, this.#length[slot]!)
+    this.#quarantine(this.#start[slot]!, this.#length[slot]!)
     this.rename(slot, undefined)
     this.#types[slot] = undefined
     this.#length[slot] = 0

@@ -13,7 +13,13 @@ import { bitsIn, isZero } from '../base/bits.js'
 import { type Offset, PAGE_BYTES } from '../base/units.js'
 import { CHECKPOINT, decodeCheckpoint } from '../layout/checkpoint-header.js'
 import { CHUNK_SLOT, chunkSlotSeed, decodeChunkSlot } from '../layout/chunk-slot.js'
-import { CHECKPOINT_AT, type Geometry, HEAD_BYTES, SUPERBLOCK_AT } from '../layout/geometry.js'
+import {
+  CHECKPOINT_AT,
+  type Geometry,
+  HEAD_BYTES,
+  SUPERBLOCK_AT,
+  tableCopies,
+} from '../layout/geometry.js'
 import { findSignatures } from '../layout/signature.js'
 import {
   decodeSuperblock,
@@ -45,7 +51,7 @@ export function findIntruder(
   const seed = volumeSeed(superblock.uuid)
   const metadata = [
     { from: 0, to: HEAD_BYTES },
-    ...tablesOf(geometry).map(({ at, bytes }) => ({ from: at, to: at + bytes })),
+    ...tableCopies(geometry).map(({ offset, bytes }) => ({ from: offset, to: offset + bytes })),
     { from: geometry.checkpointCopyAt, to: geometry.sizeBytes },
   ]
   for (const { what, offset } of findSignatures(device, metadata)) {
@@ -106,23 +112,14 @@ function isOwnHead(
   return true
 }
 
-/** Each copy of each extent of the chunk table. */
-function tablesOf({ extents }: Geometry): { first: number; at: Offset; bytes: number }[] {
-  let first = 0
-  return extents.flatMap(({ slots, firstAt, secondAt }) => {
-    const bytes = slots * CHUNK_SLOT.bytes
-    const both = [firstAt, secondAt].map((at) => ({ first, at, bytes }))
-    first += slots
-    return both
-  })
-}
-
 /** Whether the structure at a place of the metadata passes its checksum: then its bytes only look foreign. */
 function isWhole(device: Readable, geometry: Geometry, seed: number, offset: Offset): boolean {
   const { checkpointCopyAt, superblockCopyAt } = geometry
-  const table = tablesOf(geometry).find(({ at, bytes }) => offset >= at && offset < at + bytes)
+  const table = tableCopies(geometry).find(
+    (copy) => offset >= copy.offset && offset < copy.offset + copy.bytes,
+  )
   if (table !== undefined) {
-    const slot = Math.floor((offset - table.at) / CHUNK_SLOT.bytes)
+    const slot = Math.floor((offset - table.offset) / CHUNK_SLOT.bytes)
     const page = readPage(device, offset - (offset % PAGE_BYTES))
     const inPage = (slot * CHUNK_SLOT.bytes) % PAGE_BYTES
     const slotSeed = chunkSlotSeed(seed, table.first + slot)

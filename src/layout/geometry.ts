@@ -112,17 +112,35 @@ export function reshape(geometry: Geometry, next: Geometry): void {
   Object.assign(geometry, next)
 }
 
+/** A copy of an extent of the chunk table. */
+export interface TableCopy {
+  /** Its first slot. */
+  readonly first: number
+  readonly offset: Offset
+  readonly bytes: number
+}
+
+/** Both copies of each extent of the chunk table. */
+export function tableCopies({ extents }: Pick<Shape, 'extents'>): TableCopy[] {
+  let first = 0
+  return extents.flatMap(({ slots, firstAt, secondAt }) => {
+    const bytes = slots * CHUNK_SLOT.bytes
+    const both = [firstAt, secondAt].map((offset) => ({ first, offset, bytes }))
+    first += slots
+    return both
+  })
+}
+
 /** The granules of log and chunk table, lowest first. */
-export function metadataRuns({ granuleBytes, logAt, logBytes, extents }: Shape): GranuleRun[] {
+export function metadataRuns(shape: Shape): GranuleRun[] {
+  const { granuleBytes, logAt, logBytes } = shape
   const run = (offset: Offset, bytes: number): GranuleRun => ({
     start: offset / granuleBytes,
     length: Math.ceil(bytes / granuleBytes),
   })
   return [
     run(logAt, logBytes),
-    ...extents.flatMap(({ slots, firstAt, secondAt }) =>
-      [firstAt, secondAt].map((at) => run(at, slots * CHUNK_SLOT.bytes)),
-    ),
+    ...tableCopies(shape).map(({ offset, bytes }) => run(offset, bytes)),
   ].sort((a, b) => a.start - b.start)
 }
 

@@ -28,9 +28,8 @@ export interface SlotPlaces {
   readonly badBlocks: BadBlocks
 }
 
-/** Where a slot is, in both of the extent's mappings. Whoever looks slots up keeps one. */
+/** Where a slot is in both of its extent's mappings. Whoever looks slots up keeps one. */
 export class SlotPlace {
-  extent: MappedExtent | undefined
   offset = 0
 
   /** Finds a slot, which is below the table's. */
@@ -39,10 +38,8 @@ export class SlotPlace {
     let i = 0
     // There are few: each is as large as all before it.
     while (slot >= first + extents[i]!.slots) first += extents[i++]!.slots
-    const extent = extents[i]!
-    this.extent = extent
     this.offset = (slot - first) * CHUNK_SLOT.bytes
-    return extent
+    return extents[i]!
   }
 }
 

@@ -65,7 +65,7 @@ export function openSimulated(media: SimulatedMedia, readOnly = false): Volume {
       if (wanted <= sizeBytes) return
       throw new PlinthError('ERR_DEVICE_TOO_SMALL', `the image is shorter than ${wanted} bytes`)
     }
-    const device = { path, sizeBytes, extend }
+    const device = { sizeBytes, extend }
     return new Volume({
       ...loadVolume({ path, lifecycle, found, device, alignBytes: 4096, warmBytes: 0 }),
       standing: {

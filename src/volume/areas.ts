@@ -7,6 +7,7 @@ import {
   HEAD_BYTES,
   SUPERBLOCK_AT,
   type TableExtent,
+  tableCopies,
 } from '../layout/geometry.js'
 import { CheckpointHeaders } from '../log/checkpoint-headers.js'
 import type { MappedExtent } from '../log/slot-copies.js'
@@ -25,13 +26,11 @@ export function areasOf(geometry: Geometry): VolumeArea[] {
   const { granuleBytes, dataAt, tailAt, logAt, logBytes } = geometry
   const inside: VolumeArea[] = [
     { name: 'log' as const, offset: logAt, size: logBytes },
-    ...geometry.extents.flatMap(({ slots, firstAt, secondAt }) =>
-      [firstAt, secondAt].map((offset) => ({
-        name: 'chunk table' as const,
-        offset,
-        size: slots * CHUNK_SLOT.bytes,
-      })),
-    ),
+    ...tableCopies(geometry).map(({ offset, bytes }) => ({
+      name: 'chunk table' as const,
+      offset,
+      size: bytes,
+    })),
   ].sort((a, b) => a.offset - b.offset)
   const areas: VolumeArea[] = [
     { name: 'superblock', offset: SUPERBLOCK_AT, size: PAGE_BYTES },
@@ -49,6 +48,11 @@ export function areasOf(geometry: Geometry): VolumeArea[] {
     { name: 'superblock', offset: geometry.superblockCopyAt, size: PAGE_BYTES },
   )
   return areas
+}
+
+/** What mappings of metadata begin and end at, on a device whose mappings are aligned to so much. */
+export function mappingUnit(alignBytes: number): number {
+  return Math.max(PAGE_BYTES, alignBytes)
 }
 
 /** One end of a volume: superblock and checkpoint header, and where they are in its mapping. */
@@ -75,7 +79,7 @@ export function mapAreas(
   seed: number,
   alignBytes: number,
 ): Areas {
-  const headMapping = media.map(0, alignUp(HEAD_BYTES, Math.max(PAGE_BYTES, alignBytes)))
+  const headMapping = media.map(0, alignUp(HEAD_BYTES, mappingUnit(alignBytes)))
   const head = { mapping: headMapping, superblockAt: SUPERBLOCK_AT, checkpointAt: CHECKPOINT_AT }
   const tail = mapTail(media, geometry, alignBytes)
   return {
@@ -99,7 +103,7 @@ export function mapTail(
   { checkpointCopyAt, superblockCopyAt, sizeBytes }: Geometry,
   alignBytes: number,
 ): End {
-  const at = alignDown(checkpointCopyAt, Math.max(PAGE_BYTES, alignBytes))
+  const at = alignDown(checkpointCopyAt, mappingUnit(alignBytes))
   return {
     mapping: media.map(at, sizeBytes - at),
     superblockAt: superblockCopyAt - at,
@@ -112,7 +116,7 @@ export function mapLog(
   { logAt, logBytes }: Pick<Geometry, 'logAt' | 'logBytes'>,
   alignBytes: number,
 ): Mapping {
-  return media.map(logAt, alignUp(logBytes, Math.max(PAGE_BYTES, alignBytes)))
+  return media.map(logAt, alignUp(logBytes, mappingUnit(alignBytes)))
 }
 
 export function mapExtent(
@@ -120,7 +124,7 @@ export function mapExtent(
   { slots, firstAt, secondAt }: TableExtent,
   alignBytes: number,
 ): MappedExtent {
-  const bytes = alignUp(slots * CHUNK_SLOT.bytes, Math.max(PAGE_BYTES, alignBytes))
+  const bytes = alignUp(slots * CHUNK_SLOT.bytes, mappingUnit(alignBytes))
   const first = media.map(firstAt, bytes)
   try {
     return { slots, copies: [first, media.map(secondAt, bytes)] }

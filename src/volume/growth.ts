@@ -27,8 +27,9 @@ import {
 } from '../layout/geometry.js'
 import { SUPERBLOCK_FLAG, type Superblock, shapeFields } from '../layout/superblock.js'
 import type { TransactionContext } from '../log/transaction-context.js'
+import type { Stretch } from '../media/bad-blocks.js'
 import type { Mapping } from '../media/media.js'
-import { type Areas, checkpointPlace, mapExtent, mapLog, mapTail } from './areas.js'
+import { type Areas, checkpointPlace, mapExtent, mapLog, mappingUnit, mapTail } from './areas.js'
 import { writeSuperblocks } from './superblocks.js'
 
 /** A log that is too short by this is replaced. */
@@ -38,7 +39,6 @@ const STEP_BYTES_MAX = GIB
 
 /** What a volume is on. */
 export interface Extendable {
-  readonly path: string
   /** Bytes of the device, now. */
   readonly sizeBytes: number
   /**
@@ -88,7 +88,7 @@ export class Growth implements RoomMaker {
   }
 
   #aligned(bytes: number): number {
-    return alignDown(bytes, Math.max(PAGE_BYTES, this.#parts.alignBytes))
+    return alignDown(bytes, mappingUnit(this.#parts.alignBytes))
   }
 
   /**
@@ -159,15 +159,12 @@ export class Growth implements RoomMaker {
   }
 
   /** Superblocks and checkpoint headers are written twice, or not at all. */
-  #refuseBad({ checkpointCopyAt, sizeBytes }: Geometry): void {
-    const { badBlocks } = this.#parts.context.log.media
-    const bad =
-      badBlocks.within(0, HEAD_BYTES)[0] ??
-      badBlocks.within(checkpointCopyAt, sizeBytes - checkpointCopyAt)[0]
+  #refuseBad(next: Geometry): void {
+    const bad = this.#badEnd(next)
     if (bad === undefined) return
     throw new PlinthError(
       'ERR_BAD_BLOCKS',
-      `the volume does not grow to ${sizeBytes} bytes: ${bad.length} bytes at ${bad.offset} are known to be bad, where its superblocks and checkpoint headers would be`,
+      `the volume does not grow to ${next.sizeBytes} bytes: ${bad.length} bytes at ${bad.offset} are known to be bad, where its superblocks and checkpoint headers would be`,
     )
   }
 
@@ -210,8 +207,8 @@ export class Growth implements RoomMaker {
     const { granuleBytes, sizeBytes } = geometry
     // The tail's granule is free once it has moved, and so is a run before it.
     const start = Math.ceil(this.#freeEnd() / align) * align
-    const unit = Math.max(PAGE_BYTES, this.#parts.alignBytes)
-    const needed = alignUp((start + granules) * granuleBytes + TAIL_BYTES, unit)
+    const end = (start + granules) * granuleBytes + TAIL_BYTES
+    const needed = alignUp(end, mappingUnit(this.#parts.alignBytes))
     const most = this.#aligned(this.#most)
     if (needed > most) return false
     const step = this.#stepBytes === 0 ? Math.min(sizeBytes, STEP_BYTES_MAX) : this.#stepBytes
@@ -250,7 +247,7 @@ export class Growth implements RoomMaker {
     if (extents.length === TABLE_EXTENTS_MAX) return false
     const { log } = context
     const { granules } = table
-    if (this.#hasBadHead) return false
+    if (this.#badEnd(geometry) !== undefined) return false
     // As many as there are, or as there is room for: twice, the second as far off as can be.
     const doubled = Math.min(geometry.slots, SLOTS_MAX - geometry.slots) * CHUNK_SLOT.bytes
     let run = Math.floor(doubled / granuleBytes)
@@ -288,14 +285,12 @@ export class Growth implements RoomMaker {
     return true
   }
 
-  /** A superblock that cannot be written twice stays as it is. */
-  get #hasBadHead(): boolean {
-    const { context, geometry } = this.#parts
-    const { badBlocks } = context.log.media
-    const { checkpointCopyAt, sizeBytes } = geometry
+  /** What is known to be bad in head or tail: a superblock that cannot be written twice stays as it is. */
+  #badEnd({ checkpointCopyAt, sizeBytes }: Geometry): Stretch | undefined {
+    const { badBlocks } = this.#parts.context.log.media
     return (
-      badBlocks.touches(0, HEAD_BYTES) ||
-      badBlocks.touches(checkpointCopyAt, sizeBytes - checkpointCopyAt)
+      badBlocks.within(0, HEAD_BYTES)[0] ??
+      badBlocks.within(checkpointCopyAt, sizeBytes - checkpointCopyAt)[0]
     )
   }
 
@@ -306,7 +301,7 @@ export class Growth implements RoomMaker {
     const { granuleBytes, logAt, logBytes } = geometry
     if ((this.#superblock.flags & SUPERBLOCK_FLAG.LOG_IS_CHOSEN) !== 0) return
     const wanted = defaultLog(geometry.sizeBytes)
-    if (wanted < LOG_TIMES * logBytes || this.#hasBadHead) return
+    if (wanted < LOG_TIMES * logBytes || this.#badEnd(geometry) !== undefined) return
     const granules = Math.ceil(wanted / granuleBytes)
     const start = table.granules.find(granules)
     if (start === -1) return

@@ -18,7 +18,6 @@ import { DirtyUnits } from '../log/dirty-units.js'
 import { Log } from '../log/log.js'
 import { logOf } from '../log/replay.js'
 import { TransactionContext } from '../log/transaction-context.js'
-import type { Stretch } from '../media/bad-blocks.js'
 import type { Lifecycle } from '../media/lifecycle.js'
 import type { Media } from '../media/media.js'
 import {
@@ -31,7 +30,7 @@ import {
 import { Transaction } from '../transaction/transaction.js'
 import { type Areas, mapAreas } from './areas.js'
 import { type Extendable, Growth, type GrowthLimits } from './growth.js'
-import { type Found, writeSuperblocks } from './superblocks.js'
+import { badBlock, corrupt, type Found, writeSuperblocks } from './superblocks.js'
 
 /** What recovery found and did when the volume was opened. */
 export interface Recovery {
@@ -249,13 +248,6 @@ function hasBadSuperblock({ badBlocks }: Media, { superblockCopyAt }: Geometry):
   return [SUPERBLOCK_AT, superblockCopyAt].some((at) => badBlocks.touches(at, PAGE_BYTES))
 }
 
-function badBlock({ offset, length }: Stretch, where: string): PlinthError {
-  return new PlinthError(
-    'ERR_BAD_BLOCKS',
-    `${length} bytes at ${offset} are known to be bad, in ${where}`,
-  )
-}
-
 /**
  * First LSN under a new log salt. Records of earlier ones never pass, so LSNs that come near their end
  * begin anew, at the same place of the ring.
@@ -269,8 +261,4 @@ function lossOf(read: Read | undefined, slots: number): RecoveryLoss | undefined
   if (read === undefined || (read.loss === undefined && slots === 0)) return undefined
   const { lsn, bytes, records } = read.loss ?? { lsn: read.end, bytes: 0, records: 0 }
   return { lsn, bytes, records, slots }
-}
-
-function corrupt(what: string): PlinthError {
-  return new PlinthError('ERR_VOLUME_CORRUPT', what)
 }

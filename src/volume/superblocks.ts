@@ -197,13 +197,13 @@ export function writeSuperblocks(
   }
 }
 
-function badBlock({ offset, length }: Stretch, where: string): PlinthError {
+export function badBlock({ offset, length }: Stretch, where: string): PlinthError {
   return new PlinthError(
     'ERR_BAD_BLOCKS',
     `${length} bytes at ${offset} are known to be bad, in ${where}`,
   )
 }
 
-function corrupt(what: string): PlinthError {
+export function corrupt(what: string): PlinthError {
   return new PlinthError('ERR_VOLUME_CORRUPT', what)
 }

@@ -15,6 +15,7 @@ import {
 } from '../layout/superblock.js'
 import type { Stretch } from '../media/bad-blocks.js'
 import type { Media } from '../media/media.js'
+import { mappingUnit } from './areas.js'
 import type { Repairable } from './inspect.js'
 import { parseWipeOptions, type WipeOptions } from './options.js'
 import { findSuperblock } from './superblocks.js'
@@ -84,7 +85,7 @@ export function eraseStretches(
   stretches: readonly Stretch[],
 ): void {
   if (stretches.length === 0) return
-  const unit = Math.max(PAGE_BYTES, alignBytes)
+  const unit = mappingUnit(alignBytes)
   for (const { offset, length } of stretches) {
     const start = alignDown(offset, unit)
     const mapping = media.map(start, Math.min(alignUp(offset + length, unit), sizeBytes) - start)

@@ -11,6 +11,7 @@ import { MODELS } from '../../src/testing/crash-test.js'
 import { Random } from '../../src/testing/random.js'
 import { type Model, SimulatedMedia } from '../../src/testing/simulated-media.js'
 import { type ImageOptions, makeImage, openSimulated } from '../../src/testing/simulated-volume.js'
+import { account } from '../support/account.js'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -122,17 +123,6 @@ function contentsOf(volume: Volume): string {
     ? [...map(volume).entries()].map(([k, v]) => `${Buffer.from(k)}=${v[0]}`)
     : []
   return JSON.stringify([chunks.filter(({ heap }) => heap === undefined), entries])
-}
-
-/** All of its bytes are somebody's: counted twice, in two ways. */
-function account(volume: Volume): void {
-  const { areas, dataBytes, usedBytes, freeBytes } = volume.stats()
-  const used = volume.chunks().reduce((sum, { size }) => sum + size, 0)
-  const data = areas.filter(({ name }) => name === 'data').reduce((sum, { size }) => sum + size, 0)
-  assert.equal(used, usedBytes)
-  assert.equal(data, dataBytes)
-  assert.equal(usedBytes + freeBytes, dataBytes)
-  assert.deepEqual(volume.check(), [])
 }
 
 function workOn(volume: Volume): void {

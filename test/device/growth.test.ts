@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { PlinthError, Volume } from 'plinth'
 import { OrderedMap } from 'plinth/map'
+import { account } from '../support/account.js'
 import { inFolder, MIB, onLoop, onSmallTmpfs, places, withVolume } from '../support/devices.js'
 import { pattern } from '../support/pattern.js'
 import { seeded } from '../support/random.js'
@@ -13,17 +14,6 @@ import { seeded } from '../support/random.js'
 const PAGE = 4096
 const asRoot = process.getuid?.() === 0 ? false : 'this needs root'
 const code = (code: string) => ({ name: /Error$/, code: `ERR_${code}` })
-
-/** All of the data area is somebody's, and what memory says is what the device says. */
-function account(volume: Volume): void {
-  const { areas, dataBytes, usedBytes, freeBytes } = volume.stats()
-  const used = volume.chunks().reduce((sum, { size }) => sum + size, 0)
-  const data = areas.filter(({ name }) => name === 'data').reduce((sum, { size }) => sum + size, 0)
-  assert.equal(used, usedBytes)
-  assert.equal(data, dataBytes)
-  assert.equal(usedBytes + freeBytes, dataBytes)
-  assert.deepEqual(volume.check(), [])
-}
 
 function counted(volume: Volume, body: () => void): { fences: number; barriers: number } {
   const before = volume.stats().counters
